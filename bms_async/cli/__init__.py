@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bms_async._extras import require
 
-from .streams import flush_output, print_error, repair_streams
+from .terminal.streams import flush_output, print_error, repair_streams
 
 __all__ = ["main"]
 

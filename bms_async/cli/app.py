@@ -18,10 +18,10 @@ from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
 from .help import Group, Option
 from .options import OUTPUT, argument, columns_known, complete, complete_file, limits_known, option
-from .streams import discard_output, print_error
+from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
-    from .power import Action
+    from .acting.power import Action
     from .rolling import RolloutArguments
 
 __all__ = ["app", "run_app"]
@@ -102,7 +102,7 @@ class _Bms(Group):
 @click.pass_context
 def app(context: click.Context, *, verbose: int) -> None:
     """Begin to log; the help is above."""
-    from .logs import begin_logging
+    from .terminal.logs import begin_logging
 
     context.call_on_close(begin_logging(verbose))
 
@@ -138,8 +138,8 @@ def _servers_list(
     """List servers: aligned on a terminal, separated by tabs elsewhere."""
 
     def work() -> int:
-        from .ids import make_filters
-        from .servers import ListOptions, list_servers
+        from .reading.servers import ListOptions, list_servers
+        from .selection.ids import make_filters
 
         filters = make_filters(tag, name, status, flavor, enterprise_project)
         return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
@@ -155,7 +155,7 @@ def _servers_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
     """Show all fields of servers."""
 
     def work() -> int:
-        from .servers import show_servers
+        from .reading.servers import show_servers
 
         return show_servers(ids, cloud=cloud, json=json)
 
@@ -200,10 +200,10 @@ def _power(action: Action, doc: str) -> None:
         **rollout: Unpack[RolloutArguments],
     ) -> None:
         def work() -> int:
-            from .exit import UsageError
-            from .ids import make_filters
-            from .power import PowerOptions, act, read_share
-            from .rollouts import make_rollout
+            from .acting.power import PowerOptions, act, read_share
+            from .selection.ids import make_filters
+            from .selection.rollouts import make_rollout
+            from .terminal.exit import UsageError
 
             if save is not None:
                 raise UsageError(
@@ -262,7 +262,7 @@ def _jobs_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
     """Show the progress of jobs; exit code 1 if one has failed."""
 
     def work() -> int:
-        from .jobs import show_jobs
+        from .reading.jobs import show_jobs
 
         return show_jobs(ids, cloud=cloud, json=json)
 
@@ -282,7 +282,7 @@ def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool
     """Watch jobs until they end; exit code 1 if one fails. Ctrl-C ends the watching only."""
 
     def work() -> int:
-        from .jobs import watch_jobs
+        from .reading.jobs import watch_jobs
 
         return watch_jobs(ids, file=file, cloud=cloud, json=json, quiet=quiet)
 
@@ -309,7 +309,7 @@ def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
     """
 
     def work() -> int:
-        from .info import show_limits
+        from .reading.info import show_limits
 
         return show_limits(calls, cloud=cloud, json=json)
 
@@ -330,7 +330,7 @@ def _limits_open(*, account: str | None, store: str | None, yes: bool, cloud: st
     """
 
     def work() -> int:
-        from .opening import open_limits
+        from .reading.opening import open_limits
 
         return open_limits(account=account, store=store, cloud=cloud, yes=yes, json=json)
 
@@ -344,7 +344,7 @@ def _calls(*, word: str | None, json: bool) -> None:
     """List all calls: method, calls a minute, chapter of the reference, IAM action."""
 
     def work() -> int:
-        from .info import show_calls
+        from .reading.info import show_calls
 
         return show_calls(word, json=json)
 
@@ -358,7 +358,7 @@ def _quota(*, json: bool, cloud: str | None) -> None:
     """Show the quotas of the project, and their usage."""
 
     def work() -> int:
-        from .quota import show_quota
+        from .reading.quota import show_quota
 
         return show_quota(cloud=cloud, json=json)
 
@@ -372,7 +372,7 @@ def _login(*, json: bool, cloud: str | None) -> None:
     """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed."""
 
     def work() -> int:
-        from .login import log_in
+        from .access.login import log_in
 
         return log_in(cloud=cloud, json=json)
 
@@ -390,7 +390,7 @@ def _simulator(context: click.Context, *, json: bool) -> None:
     """Serve a simulated cloud on this machine, and print the exports that lead to it; --help shows its options."""
 
     def work() -> int:
-        from .simulate import simulate
+        from .reading.simulate import simulate
 
         return simulate(context.args, json=json)
 

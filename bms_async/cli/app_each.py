@@ -13,8 +13,8 @@ from .help import Command, Group
 from .options import RUN, argument, complete_file, option
 
 if TYPE_CHECKING:
-    from .each import EachArguments
-    from .nova import NativeAction
+    from .acting.each import EachArguments
+    from .acting.nova import NativeAction
 
 __all__ = ["COMMANDS", "nova"]
 
@@ -45,8 +45,8 @@ def _rename(
     *, ids: Sequence[str], template: str | None, first: int, names: str | None, **typed: Unpack[EachArguments]
 ) -> None:
     def work() -> int:
-        from .each import make_options
-        from .servers_each import rename
+        from .acting.each import make_options
+        from .acting.servers_each import rename
 
         return rename(ids, make_options(typed), names=names, template=template, first=first)
 
@@ -65,8 +65,8 @@ def _add_tag_command(name: str, doc: str, *, adds: bool) -> None:
     @options.each
     def command(*, word: str, ids: Sequence[str], **typed: Unpack[EachArguments]) -> None:
         def work() -> int:
-            from .each import make_options
-            from .servers_each import tag
+            from .acting.each import make_options
+            from .acting.servers_each import tag
 
             return tag(ids, make_options(typed), tag=word, adds=adds)
 
@@ -88,8 +88,8 @@ def _add_metadata_command(name: str, doc: str, what: str, description: str, *, s
     @options.each
     def command(*, words: Sequence[str], **typed: Unpack[EachArguments]) -> None:
         def work() -> int:
-            from .each import make_options
-            from .servers_each import change_metadata
+            from .acting.each import make_options
+            from .acting.servers_each import change_metadata
 
             return change_metadata(words, make_options(typed), sets=sets)
 
@@ -137,8 +137,8 @@ def _reinstall(
     **typed: Unpack[EachArguments],
 ) -> None:
     def work() -> int:
-        from .each import make_options
-        from .servers_each import Login, reinstall
+        from .acting.each import make_options
+        from .acting.servers_each import Login, reinstall
 
         login = Login(key_pair=key_pair, key_user=key_user, asks_password=asks_password, script=script)
         return reinstall(ids, make_options(typed), login=login)
@@ -157,8 +157,8 @@ def _add_native_command(action: NativeAction, doc: str) -> None:
     @options.each
     def command(*, ids: Sequence[str], **typed: Unpack[EachArguments]) -> None:
         def work() -> int:
-            from .each import make_options
-            from .nova import act_natively
+            from .acting.each import make_options
+            from .acting.nova import act_natively
 
             return act_natively(action, ids, make_options(typed))
 

@@ -14,7 +14,7 @@ from .options import OUTPUT, argument, complete_file, option
 
 if TYPE_CHECKING:
     from .rolling import RolloutArguments
-    from .runs import RunsOptions
+    from .runs.commands import RunsOptions
 
 __all__ = ["runs", "worker"]
 
@@ -43,7 +43,7 @@ def _list(*, only_open: bool, everywhere: bool, json: bool, cloud: str | None, j
     """List runs, the latest first: key, action, state, progress, age."""
 
     def work() -> int:
-        from .runs import list_runs
+        from .runs.commands import list_runs
 
         return list_runs(_read(json=json, cloud=cloud, journal=journal), only_open=only_open, everywhere=everywhere)
 
@@ -57,7 +57,7 @@ def _show(*, keys: Sequence[str], json: bool, cloud: str | None, journal: str | 
     """Show how far runs are, by state and by reason, and whether a worker has them."""
 
     def work() -> int:
-        from .runs import show_runs
+        from .runs.commands import show_runs
 
         return show_runs(keys, _read(json=json, cloud=cloud, journal=journal))
 
@@ -76,7 +76,7 @@ def _watch(*, key: str, quiet: bool, report: str | None, json: bool, cloud: str 
     """Watch a run to its end, whoever carries it out. Ctrl-C ends the watching only."""
 
     def work() -> int:
-        from .runs import watch_run
+        from .runs.commands import watch_run
 
         return watch_run(key, _read(json=json, cloud=cloud, journal=journal), quiet=quiet, report=report)
 
@@ -91,7 +91,7 @@ def _add_change(name: str, status: str, doc: str) -> None:
         def work() -> int:
             from bms_async import RunStatus
 
-            from .runs import change_runs
+            from .runs.commands import change_runs
 
             return change_runs(keys, RunStatus(status), _read(json=json, cloud=cloud, journal=journal))
 
@@ -141,9 +141,9 @@ def _retry(
     """
 
     def work() -> int:
-        from .power_options import read_share
-        from .rollouts import make_rollout
-        from .runs import RetryOptions, retry_run
+        from .acting.power_options import read_share
+        from .runs.commands import RetryOptions, retry_run
+        from .selection.rollouts import make_rollout
 
         retry = RetryOptions(
             key=new_key,
@@ -170,7 +170,7 @@ def _prune(*, older_than: str, everywhere: bool, json: bool, cloud: str | None, 
     """Delete runs that ended long ago, with all that is kept of them."""
 
     def work() -> int:
-        from .runs import prune_runs
+        from .runs.commands import prune_runs
 
         return prune_runs(_read(json=json, cloud=cloud, journal=journal), older_than=older_than, everywhere=everywhere)
 
@@ -191,7 +191,7 @@ def worker(*, clouds: Sequence[str], journal: str | None) -> None:
     """
 
     def work() -> int:
-        from .worker import work
+        from .runs.worker import work
 
         return work(clouds, journal=journal)
 
@@ -199,6 +199,6 @@ def worker(*, clouds: Sequence[str], journal: str | None) -> None:
 
 
 def _read(*, json: bool, cloud: str | None, journal: str | None) -> RunsOptions:
-    from .runs import RunsOptions
+    from .runs.commands import RunsOptions
 
     return RunsOptions(cloud=cloud, journal=journal, json=json)

@@ -23,6 +23,6 @@ def end(work: Callable[[], int]) -> NoReturn:
     Args:
         work: Returns an exit code.
     """
-    from .exit import run_guarded
+    from .terminal.exit import run_guarded
 
     raise click.exceptions.Exit(run_guarded(work))

@@ -35,7 +35,7 @@ def statuses_known() -> list[str]:
 
 def columns_known() -> list[str]:
     """Return the columns for completion."""
-    from .servers import COLUMNS
+    from .reading.servers import COLUMNS
 
     return list(COLUMNS)
 

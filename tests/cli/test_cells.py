@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms_async.cli.cells import cell_len, padded, wrap
-from bms_async.cli.failures import Failures
-from bms_async.cli.output import TableWriter
-from bms_async.cli.progress import Screen
-from bms_async.cli.results import reason_line, reason_lines
-from bms_async.cli.servers import _describe
-from bms_async.cli.words import CloudMessage
+from bms_async.cli.following.failures import Failures
+from bms_async.cli.following.results import reason_line, reason_lines
+from bms_async.cli.reading.servers import _describe
+from bms_async.cli.terminal.cells import cell_len, padded, wrap
+from bms_async.cli.terminal.output import TableWriter
+from bms_async.cli.terminal.progress import Screen
+from bms_async.cli.terminal.words import CloudMessage
 from bms_async.models import Server
 
 NAMES = ("db-1", "数据库-一号", "cafe\N{COMBINING ACUTE ACCENT}-3", "サーバー", "ｶﾀｶﾅ", "\N{ROCKET}-5", "서버", "")
@@ -31,8 +31,8 @@ def cells(text: str) -> int:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bms_async.cli.output.is_terminal", lambda: True)
-    for place in ("output", "results"):
+    monkeypatch.setattr("bms_async.cli.terminal.output.is_terminal", lambda: True)
+    for place in ("terminal.output", "following.results"):
         monkeypatch.setattr(f"bms_async.cli.{place}.terminal_width", lambda: 60)
 
 
@@ -85,7 +85,7 @@ async def test_a_line_of_the_block_ends_before_a_wide_character_that_has_no_room
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr("bms_async.cli.progress._write", written.append)
+    monkeypatch.setattr("bms_async.cli.terminal.progress._write", written.append)
     failures = Failures()
     failures.add_reason("BMS.0006", "", "s", CloudMessage("电源控制器没有响应" * 20))
     for columns in range(30, 34):

@@ -199,7 +199,7 @@ def test_help_imports_no_http_library_and_nothing_that_a_command_needs(nowhere: 
         "import sys\n"
         "from bms_async.cli import main\n"
         "main(['--help'])\n"
-        "late = ('httpx', 'httptools', 'aiohttp', 'starlette', 'jinja2', 'bms_async.cli.power')\n"
+        "late = ('httpx', 'httptools', 'aiohttp', 'starlette', 'jinja2', 'bms_async.cli.acting.power')\n"
         "print(*(name for name in late if name in sys.modules), file=sys.stderr)"
     )
     ended = subprocess.run(

@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bms_async.cli import confirm
-from bms_async.cli.exit import UsageError
+from bms_async.cli.terminal import confirm
+from bms_async.cli.terminal.exit import UsageError
 from tests.cli._helpers import Bms, simulator
 
 PASSWORD = "Correct-Horse-7"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms_async.cli.estimate import Durations, Estimate, RunPosition, estimate_end, time_of_last_call
+from bms_async.cli.following.estimate import Durations, Estimate, RunPosition, estimate_end, time_of_last_call
 
 SPENT = st.lists(st.floats(0.01, 60), max_size=30).map(sorted)
 

@@ -77,7 +77,7 @@ def test_what_needs_no_cloud_imports_no_event_loop_and_no_http_library(healthy_c
 def test_a_read_imports_no_progress_display_and_no_report(healthy_cloud: Bms, arguments: list[str]) -> None:
     modules = imported(healthy_cloud, *arguments)
     assert NEVER & modules == set()
-    others = {"power", "follow", "display", "journal", "durable", "runs", "report_page"}
+    others = {"acting", "following", "runs", "report_page"}
     assert not {f"bms_async.cli.{name}" for name in others} & modules
     assert not {"bms_async.journal", "bms_async.runs"} & modules
     assert "rich.console" not in modules

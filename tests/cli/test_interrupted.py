@@ -86,7 +86,7 @@ def test_a_run_in_memory_is_ended_by_ctrl_c_and_its_jobs_can_be_watched(healthy_
 
 PRESSED = """
 import asyncio, sys
-from bms_async.cli.signals import run_interruptibly
+from bms_async.cli.terminal.signals import run_interruptibly
 from tests.support.real_clock import run_ahead, stand_still
 
 async def main(stop):

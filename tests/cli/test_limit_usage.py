@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from bms_async import LimiterStatistics, SharedStatistics
 from bms_async import _addresses as addresses
-from bms_async.cli.display import describe_next_call
+from bms_async.cli.following.display import describe_next_call
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
 from tests.cli._limits import counted, file_of, use_elsewhere
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from bms_async import SubJobFailedError
-from bms_async.cli.output import json_line
-from bms_async.cli.texts import strip_control_chars
-from bms_async.cli.words import message_of_error
+from bms_async.cli.terminal.output import json_line
+from bms_async.cli.terminal.texts import strip_control_chars
+from bms_async.cli.terminal.words import message_of_error
 from bms_async.redaction import MaskedStr
 
 REASON = MaskedStr("no use for token-1", "no use for ***")

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from bms_async.cli.logs import NOTES, begin_logging
-from bms_async.cli.progress import Screen
+from bms_async.cli.terminal.logs import NOTES, begin_logging
+from bms_async.cli.terminal.progress import Screen
 from tests.cli._helpers import Bms, Terminal
 
 ESCAPES = re.compile(rb"\x1b\[([0-9;]*)m")
@@ -130,7 +130,7 @@ def test_help_has_colours_where_they_are_wanted(nowhere: Bms, changes: dict[str,
 
 
 def test_what_the_cloud_says_moves_no_cursor() -> None:
-    from bms_async.cli.texts import strip_control_chars
+    from bms_async.cli.terminal.texts import strip_control_chars
 
     assert (
         strip_control_chars("name\x1b[2J\tx\n")

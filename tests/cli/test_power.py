@@ -158,7 +158,7 @@ def test_a_page_that_cannot_be_written_is_told_and_keeps_the_exit_code(
         raise OSError(28, "No space left on device")
 
     page = tmp_path / "report.html"
-    monkeypatch.setattr("bms_async.cli.follow.write_page", fail)
+    monkeypatch.setattr("bms_async.cli.following.follow.write_page", fail)
     ended = cloud("stop", "no-such-server", "-q", "--report", str(page))
     assert ended.code == 1
     assert f"the report {page} was not written: [Errno 28] No space left on device" in ended.err
@@ -169,7 +169,7 @@ FULL = (
     "import resource, sys\n"
     # As good as a full disk: no file may become longer than this.
     "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-    "from bms_async.cli import journal, main\n"
+    "from bms_async.cli import main\nfrom bms_async.cli.runs import journal\n"
     "journal.PATIENCE = 0.1\n"
     "sys.exit(main(sys.argv[1:]))"
 )

@@ -25,15 +25,15 @@ from bms_async import (
     http_ok,
     tcp_open,
 )
-from bms_async.cli import progress
-from bms_async.cli.estimate import RolloutPace
-from bms_async.cli.exit import UsageError
-from bms_async.cli.failures import Failures
-from bms_async.cli.results import Results, print_results
+from bms_async.cli.following.estimate import RolloutPace
+from bms_async.cli.following.failures import Failures
+from bms_async.cli.following.results import Results, print_results
+from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting
 from bms_async.cli.rolling import Allowed, GroupName, Hours, HoursType, Probe, RolloutArguments, Seconds
-from bms_async.cli.rollouts import ListedServers, make_rollout
-from bms_async.cli.standing import describe_groups, describe_unavailable, describe_waiting
-from bms_async.cli.zones import machine_zone
+from bms_async.cli.selection.rollouts import ListedServers, make_rollout
+from bms_async.cli.selection.zones import machine_zone
+from bms_async.cli.terminal import progress
+from bms_async.cli.terminal.exit import UsageError
 from bms_async.models import Server
 from tests.cli._helpers import Bms
 

@@ -177,7 +177,7 @@ def test_one_server_is_asked_for_without_the_journal_unless_it_has_a_key(bms: Bm
 def test_old_runs_of_the_command_are_deleted_and_those_with_a_key_are_kept(
     bms: Bms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bms_async.cli.journal._KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("bms_async.cli.runs.journal._KEPT_SECONDS", 0.0)
     bms("stop", "--tag", "rack-6", "--yes", "--key", "mine", "-q")
     bms("start", "--tag", "rack-6", "--yes", "-q")
     assert [run["key"] for run in bms.runs] == ["mine"]

@@ -9,8 +9,8 @@ import pytest
 
 from bms_async._addresses import state_folder
 from bms_async._files import FileLock
-from bms_async.cli.exit import UsageError
-from bms_async.cli.saved import is_file, read_resumed, read_saved, resume_lock
+from bms_async.cli.runs.saved import is_file, read_resumed, read_saved, resume_lock
+from bms_async.cli.terminal.exit import UsageError
 
 IDS = ("a", "b", "c", "d")
 HEAD = {"bms_run": 1, "action": "servers.reboot", "endpoint": "", "project_id": "p", "started": "", "ids": IDS}

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bms_async.cli.output import write_aside
+from bms_async.cli.terminal.output import write_aside
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, Ended
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bms_async import BadRequestError, Job, JobFailedError, JobLostError, Outcome, OutcomeState, TransportError
-from bms_async.cli.failures import Failures
-from bms_async.cli.words import message_of, message_of_error
+from bms_async.cli.following.failures import Failures
+from bms_async.cli.terminal.words import message_of, message_of_error
 from bms_async.errors import SubJobFailedError
 from tests.cli._helpers import Bms
 

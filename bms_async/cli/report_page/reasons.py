@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from bms_async import FleetReport, Outcome, OutcomeState, explain
-from bms_async.cli.tally import BoundedCounter
-from bms_async.cli.words import CloudMessage, message_of
+from bms_async.cli.terminal.tally import BoundedCounter
+from bms_async.cli.terminal.words import CloudMessage, message_of
 from bms_async.errors import SubJobFailedError
 
 __all__ = ["Failure", "Row", "failures_of", "printable"]

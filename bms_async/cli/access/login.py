@@ -1,0 +1,173 @@
+"""``bms login``: whose the credentials are, and what they may read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from bms_async import (
+    ApiError,
+    AuthenticationError,
+    BmsClient,
+    BmsError,
+    ConfigurationError,
+    HttpRequest,
+    PermissionDeniedError,
+    TransportError,
+)
+from bms_async.api import operations
+from bms_async.cli.terminal.exit import Code, explain_error, print_error
+from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
+from bms_async.cli.terminal.texts import duration, strip_control_chars
+from bms_async.config import Settings
+from bms_async.models import read_datetime
+
+from .cloud import open_client, read_settings
+
+__all__ = ["log_in"]
+
+_POWER = ("servers.start", "servers.stop", "servers.reboot")
+
+
+class Check(NamedTuple):
+    """The result of a read."""
+
+    call: str
+    error: BmsError | None
+
+
+def log_in(*, cloud: str | None, json: bool) -> int:
+    """Check credentials: whose they are, how long they are valid, and what they may read; nothing is changed."""
+    settings = read_settings(cloud)
+
+    async def main(_stop: SignalHandler) -> int:
+        async with open_client(settings) as opened:
+            bms = opened.bms
+            checks: list[Check] = []
+            for name, read in _reads(bms).items():
+                checks.append(await _try(name, read))
+                if isinstance(checks[-1].error, AuthenticationError | TransportError | ConfigurationError):
+                    # These errors are the same for all calls, and repeated attempts may lock an access key.
+                    break
+            # A user of another project may list all projects, and can do nothing here.
+            allowed = any(check.error is None for check in checks if not check.call.startswith("identity."))
+            token = await _read_token(bms, settings) if allowed else {}
+            project = await _name_of(bms, bms.project_id or "") if allowed else None
+        facts = _describe(settings, bms.project_id, project, token)
+        if json:
+            reads = {check.call: True if check.error is None else str(check.error) for check in checks}
+            write(json_line({**facts, "reads": reads}))
+        else:
+            _print_report(facts, checks, allowed=allowed)
+        if allowed:
+            return Code.OK
+        failures = [explain_error(check.error) for check in checks if check.error is not None]
+        for advice in dict.fromkeys(failure.advice for failure in failures if failure.advice):
+            print_error(advice)
+        return max(failure.code for failure in failures)
+
+    return run_interruptibly(main)
+
+
+def _reads(bms: BmsClient) -> Mapping[str, Callable[[], Awaitable[object]]]:
+    return {
+        "servers.list": lambda: _first(bms),
+        "flavors.list": bms.flavors.list,
+        "quotas.get": bms.quotas.get,
+        "identity.projects": bms.identity.projects,
+    }
+
+
+async def _first(bms: BmsClient) -> None:
+    async for _ in bms.servers.list(page_size=1):
+        break
+
+
+async def _try(name: str, read: Callable[[], Awaitable[object]]) -> Check:
+    try:
+        await read()
+    except BmsError as error:
+        return Check(name, error)
+    return Check(name, None)
+
+
+async def _read_token(bms: BmsClient, settings: Settings) -> Mapping[str, object]:
+    """Return the identity service's data about our token; empty without a token, or if it refuses."""
+    request = HttpRequest(operation="login", method="GET", url=settings.identity_endpoint, headers={})
+    try:
+        headers = await settings.auth.headers(request)
+        token = headers.get("X-Auth-Token")
+        if token is None:
+            return {}
+        response = await bms.request("GET", "/v3/auth/tokens", headers={"X-Subject-Token": token}, service="identity")
+    except BmsError:
+        return {}
+    token_data = response.get("token") if isinstance(response, dict) else None
+    return token_data if isinstance(token_data, dict) else {}
+
+
+async def _name_of(bms: BmsClient, project_id: str) -> str | None:
+    try:
+        projects = await bms.identity.projects()
+    except BmsError:
+        return None
+    return next((project.name for project in projects if project.id == project_id), None)
+
+
+def _describe(
+    settings: Settings, project_id: str | None, project: str | None, token: Mapping[str, object]
+) -> dict[str, object]:
+    user = token.get("user")
+    expires = read_datetime(token.get("expires_at"))
+    return {
+        "endpoint": settings.endpoint,
+        "credentials": repr(settings.auth),
+        "user": user.get("name") if isinstance(user, dict) else None,
+        "project_id": project_id,
+        "project_name": project,
+        "expires_at": None if expires is None else expires.isoformat(),
+        "expires_in": None if expires is None else round((expires - datetime.now(UTC)).total_seconds()),
+    }
+
+
+def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
+    project = f"{facts['project_id']}" + (
+        f" ({strip_control_chars(str(facts['project_name']))})" if facts["project_name"] else ""
+    )
+    lines = [f"endpoint     {facts['endpoint']}", f"credentials  {facts['credentials']}"]
+    if facts["user"]:
+        lines.append(f"user         {strip_control_chars(str(facts['user']))}")
+    lines.append(f"project      {project}")
+    seconds = facts["expires_in"]
+    until = (
+        f"until {facts['expires_at']}, {duration(seconds)} from now"
+        if isinstance(seconds, int)
+        else _describe_lifetime(facts)
+    )
+    lines += [f"valid        {until}", ""]
+    for check in checks:
+        if check.error is None:
+            lines.append(f"  allowed  {check.call}")
+            continue
+        word = "refused" if isinstance(check.error, ApiError) else "failed "
+        text = strip_control_chars(str(check.error)).removeprefix(f"{check.call}: ")
+        lines.append(f"  {word}  {check.call}: {text}")
+        if isinstance(check.error, PermissionDeniedError):
+            lines.append(f"           {explain_error(check.error).advice}")
+    if not allowed:
+        write("\n".join(lines) + "\n")
+        return
+    permissions = {call.name: call.permission for call in operations()}
+    lines += ["", "Not tried, since they change servers; each needs its IAM action:"]
+    lines += [f"           {name}: {permissions[name]}" for name in _POWER]
+    write("\n".join(lines) + "\n")
+
+
+def _describe_lifetime(facts: Mapping[str, object]) -> str:
+    if "AkSk" in str(facts["credentials"]):
+        return "until the access key is withdrawn"
+    if "Password" in str(facts["credentials"]):
+        return "as long as the password; tokens are renewed"
+    return "for 24 hours from when the token was issued; the cloud does not say when that was"

@@ -1,0 +1,178 @@
+"""The results of a run, on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from rich.text import Text
+
+from bms_async import OutcomeState, explain
+from bms_async.cli.terminal.cells import wrap
+from bms_async.cli.terminal.exit import print_error
+from bms_async.cli.terminal.output import json_line, terminal_width, write
+from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.errors.fleet import shown_group
+
+from .failures import Failures, Reason
+
+__all__ = ["Results", "plain_reasons", "print_results", "reason_line", "reason_lines"]
+
+_MAX_MESSAGES = 3
+_MAX_MESSAGES_IN_JSON = 20
+_MAX_BLOCKED = 5
+_MAX_BLOCKED_IN_JSON = 100
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run when the command ends.
+
+    Attributes:
+        action: Such as ``servers.stop``.
+        key: Its key in the journal, None where it has none.
+        servers: How many servers it has.
+        by_state: How many of these have ended in each state.
+        is_interrupted: Whether it was stopped before its end.
+        aborted: The reason, if too many failures ended it.
+        unverified: How many outcomes could not be verified.
+        seconds: How long it was followed.
+        calls: How many calls and polls were made for it, None if it was only watched.
+    """
+
+    action: str
+    key: str | None
+    servers: int
+    by_state: Mapping[OutcomeState, int]
+    is_interrupted: bool
+    aborted: str | None
+    unverified: int | None
+    seconds: float
+    calls: tuple[int, int] | None
+
+    @property
+    def left(self) -> int:
+        """How many servers have not ended."""
+        return self.servers - sum(self.by_state.values())
+
+
+def print_results(results: Results, failures: Failures, *, where: str, quiet: bool, json: bool, code: int) -> None:
+    """Print what became of all servers of a run.
+
+    Args:
+        results: The results.
+        failures: Why servers are not as asked.
+        where: The cloud.
+        quiet: Print failures only, on standard error.
+        json: Print one line of JSON.
+        code: The exit code.
+    """
+    if json:
+        calls, polls = results.calls or (None, None)
+        summary: dict[str, object] = {
+            "type": "summary",
+            "action": results.action,
+            "run": results.key,
+            "servers": results.servers,
+            "left": results.left,
+            "by_state": {state.value: count for state, count in results.by_state.items()},
+            "by_code": dict(failures.counts()),
+            "measures": _measures(failures),
+            "reasons": plain_reasons(failures),
+            "seconds": round(results.seconds, 3),
+            "calls": calls,
+            "polls": polls,
+            "interrupted": results.is_interrupted,
+            "aborted": results.aborted,
+            "blocked_groups": {group: count for count, group in failures.blocked()[:_MAX_BLOCKED_IN_JSON]},
+            "exit_code": int(code),
+        }
+        write(json_line(summary))
+        return
+    action = results.action.removeprefix("servers.")
+    states = [f"{count:,} {state.lower()}" for state, count in results.by_state.items() if count]
+    if results.left:
+        states.append(f"{results.left:,} not ended")
+    servers, took = pluralize(results.servers, "server"), duration(results.seconds)
+    head = f"{action}: {servers} of {where} in {took}: {', '.join(states) or 'none'}"
+    if quiet:
+        if failures:
+            counts = ", ".join(f"{count:,} {strip_control_chars(name)}" for name, count in failures.counts().items())
+            print_error(f"{head}; {counts}")
+        return
+    lines = [head]
+    if results.calls is not None:
+        lines.append(f"{pluralize(results.calls[0], 'call')} and {pluralize(results.calls[1], 'poll')}")
+    if results.aborted:
+        lines.append(f"aborted: {results.aborted}")
+    if results.unverified:
+        lines.append(f"{pluralize(results.unverified, 'outcome')} could not be verified: no state could be read")
+    if blocked := failures.blocked():
+        named = [
+            f"{shown_group(strip_control_chars(group))} ({pluralize(count, 'server')})"
+            for count, group in blocked[:_MAX_BLOCKED]
+        ]
+        more = f" and {len(blocked) - len(named):,} more" if len(blocked) > len(named) else ""
+        lines.append(f"groups that are blocked: {', '.join(named)}{more}")
+    lines += reason_lines(failures)
+    write("\n".join(lines) + "\n")
+
+
+def plain_reasons(failures: Failures) -> list[dict[str, object]]:
+    """Return what the cloud said of servers that are not as asked, for JSON.
+
+    Args:
+        failures: The reasons.
+    """
+    return [message for reason in failures.reasons() for message in _plain_messages(reason)]
+
+
+def _measures(failures: Failures) -> dict[str, str]:
+    documented = {code: explain(code) for code in failures.counts()}
+    return {code: row.measure for code, row in documented.items() if row is not None}
+
+
+def reason_lines(failures: Failures) -> list[str]:
+    """Return lines with the reasons why servers are not as asked, wrapped at the terminal's width.
+
+    Args:
+        failures: The reasons.
+    """
+    width, lines = terminal_width(), list[str]()
+    for reason in failures.reasons():
+        more = "" if reason.total == len(reason.servers) else f" and {reason.total - len(reason.servers):,} more"
+        head = f"{reason.total:,} {strip_control_chars(reason.code)}: {strip_control_chars(reason.meaning)}"
+        servers = f"{', '.join(map(strip_control_chars, reason.servers))}{more}"
+        lines += wrap(head, width, first="  ", rest="    ")
+        for text in (*_message_lines(reason), servers):
+            lines += wrap(text, width, first="    ", rest="      ")
+    return lines
+
+
+def reason_line(reason: Reason) -> Text:
+    """Return the line of a reason in the progress block: the cloud's most frequent message, which fits best."""
+    text = reason.messages[0].message.text if reason.messages else reason.meaning
+    return Text.assemble(
+        "  ", (f"{reason.total:,} {strip_control_chars(reason.code)}", "red"), f"  {strip_control_chars(text)}"
+    )
+
+
+def _message_lines(reason: Reason) -> Iterator[str]:
+    """Yield what the cloud said, most frequent first, each with a server and the ids that support asks for."""
+    for message, server, total in reason.messages[:_MAX_MESSAGES]:
+        many = "" if total == 1 else f"{pluralize(total, 'server')}, such as "
+        yield f"the cloud said of {many}{strip_control_chars(server)}{message.case}: {message.text}"
+    rest = sum(count.total for count in reason.messages[_MAX_MESSAGES:]) + reason.dropped
+    if rest:
+        yield f"and other messages about {pluralize(rest, 'server')}; --json has them all"
+
+
+def _plain_messages(reason: Reason) -> Iterator[dict[str, object]]:
+    for message, server, total in reason.messages[:_MAX_MESSAGES_IN_JSON]:
+        yield {
+            "code": reason.code,
+            "said": message.text,
+            "servers": total,
+            "server_id": server,
+            "job_id": message.job_id,
+            "request_id": message.request_id,
+        }

@@ -1,0 +1,112 @@
+"""What a rollout would do, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Literal
+
+from bms_async import PlannedWave, Rollout, RolloutPlan, Server
+from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.errors.fleet import shown_group
+
+if TYPE_CHECKING:
+    from bms_async.cli.access.cloud import OpenClient
+
+__all__ = ["SERVER_TAKES", "print_waves"]
+
+SERVER_TAKES = 300.0
+"""Seconds that a server takes until it is well, where nobody says."""
+
+_MAX_NAMED = 3
+
+
+async def print_waves(
+    action: Literal["start", "stop", "reboot"],
+    cloud: OpenClient,
+    servers: Iterable[str | Server],
+    rollout: Rollout,
+    *,
+    wave: int | None,
+    server_takes: float | None,
+    json: bool,
+) -> None:
+    """Print which waves a rollout has, and when its end is to be expected.
+
+    Args:
+        action: What is to be done to the servers.
+        cloud: The client.
+        servers: The servers.
+        rollout: The rollout.
+        wave: How many servers may be in flight at once.
+        server_takes: Seconds that a server takes until it is well.
+        json: Whether to print JSON.
+
+    Raises:
+        InvalidRequestError: The group of a server cannot be found out.
+        CallError: The servers could not be read.
+    """
+    takes = server_takes or SERVER_TAKES
+    plan = await cloud.bms.fleet.plan(servers, rollout, seconds_each=takes, action=action, wave_size=wave)
+    if json:
+        fields = {"type": "plan", "action": f"servers.{action}", "limit": cloud.bms.limits[f"servers.{action}"].limit}
+        write(json_line(fields | _describe(plan) | {"server_takes": takes}))
+        return
+    zone = None if rollout.window is None else rollout.window.tzinfo
+    groups = f" in {pluralize(plan.groups, 'group')}" if rollout.group_by is not None else ""
+    head = (
+        f"would {action} {pluralize(plan.servers, 'server')}{groups} of {cloud.where}: {pluralize(plan.calls, 'call')}"
+    )
+    assumed = f"if each server takes {duration(takes)} until it is well (--server-takes)"
+    lines = [f"{head} in {pluralize(plan.waves, 'wave')}, {assumed}"]
+    lines += [_line(wave, zone, names_groups=bool(groups)) for wave in plan.first_waves]
+    if plan.waves > len(plan.first_waves):
+        lines.append(f"  and {pluralize(plan.waves - len(plan.first_waves), 'wave')} more")
+    if plan.skipped:
+        lines.append(f"{pluralize(plan.skipped, 'server')} would be skipped: the cloud does not show them")
+    if plan.ends is not None:
+        lines.append(f"the end is to be expected at {_time(plan.ends, zone)}")
+    elif plan.servers:
+        lines.append("the end is more than a year away; allow more at once, or a wider window")
+    write("\n".join([*lines, "nothing was changed"]) + "\n")
+
+
+def _line(wave: PlannedWave, zone: tzinfo | None, *, names_groups: bool) -> str:
+    what = f"{wave.servers:>9,} {'canar' if wave.is_canary else 'server'}"
+    many = ("y" if wave.servers == 1 else "ies") if wave.is_canary else "" if wave.servers == 1 else "s"
+    calls = "" if wave.calls == 1 else f" in {wave.calls} calls"
+    groups = ""
+    if names_groups:
+        named = ", ".join(shown_group(strip_control_chars(name)) for name in wave.first_groups[:_MAX_NAMED])
+        groups = f" of {named}" if wave.groups <= _MAX_NAMED else f" of {pluralize(wave.groups, 'group')}: {named}, ..."
+    return f"  {_time(wave.begins, zone)}  {what}{many}{calls}{groups}"
+
+
+def _time(at: datetime, zone: tzinfo | None) -> str:
+    # Without a zone it is that of this machine.
+    return f"{at.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
+
+
+def _describe(plan: RolloutPlan) -> dict[str, object]:
+    return {
+        "servers": plan.servers,
+        "skipped": plan.skipped,
+        "groups": plan.groups,
+        "calls": plan.calls,
+        "waves": plan.waves,
+        "first_waves": [
+            {
+                "begins": wave.begins.isoformat(),
+                "servers": wave.servers,
+                "calls": wave.calls,
+                "groups": wave.groups,
+                "first_groups": list(wave.first_groups),
+                "canary": wave.is_canary,
+            }
+            for wave in plan.first_waves
+        ],
+        "begins": None if plan.begins is None else plan.begins.isoformat(),
+        "ends": None if plan.ends is None else plan.ends.isoformat(),
+        "left": plan.left,
+    }

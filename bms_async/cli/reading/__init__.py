@@ -1,0 +1,1 @@
+"""Commands that change nothing: lists, servers, jobs, limits, calls and quotas."""

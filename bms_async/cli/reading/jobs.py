@@ -1,0 +1,322 @@
+"""``bms jobs``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+from rich.text import Text
+
+from bms_async import (
+    BmsClient,
+    BmsError,
+    ClientClosedError,
+    Job,
+    JobFailedError,
+    JobHandle,
+    JobLostError,
+    NotFoundError,
+    SubJob,
+)
+from bms_async.cli.access.cloud import open_client, read_settings
+from bms_async.cli.following.display import PollHealth
+from bms_async.cli.following.failures import Failures, explain_code
+from bms_async.cli.following.follow import print_in_doubt
+from bms_async.cli.following.results import reason_line, reason_lines
+from bms_async.cli.runs.saved import SavedRun, read_saved, restore_jobs
+from bms_async.cli.terminal.cells import wrap
+from bms_async.cli.terminal.exit import Code, UsageError, discard_output, print_error
+from bms_async.cli.terminal.output import format_cell, json_line, terminal_width, write, write_aside
+from bms_async.cli.terminal.plain import plain
+from bms_async.cli.terminal.progress import Screen, draw_bar
+from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
+from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.cli.terminal.words import message_of_error, message_of_job, quote
+from bms_async.models import JobStatus
+from bms_async.redaction import shown_text
+
+__all__ = ["show_jobs", "watch_jobs"]
+
+_TICK = 0.25
+
+
+def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
+    """Print the progress of jobs; returns 1 if one of them does not exist or has failed."""
+    settings = read_settings(cloud)
+
+    async def main(_stop: SignalHandler) -> int:
+        code: int = Code.OK
+        async with open_client(settings) as opened:
+            for job_id in dict.fromkeys(ids):
+                try:
+                    job = await opened.bms.jobs.get(job_id)
+                except NotFoundError as error:
+                    _print_missing(job_id, error, opened.where)
+                    code = Code.FAILED
+                    continue
+                write(json_line({**_plain_job(job)}) if json else _describe(job))
+                if job.status is JobStatus.FAIL:
+                    code = Code.FAILED
+        return code
+
+    return run_interruptibly(main)
+
+
+def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json: bool, quiet: bool) -> int:
+    """Watch jobs until they end; returns 1 if a sub-job failed."""
+    if bool(ids) == bool(file):
+        raise UsageError("expected job ids, or --from with a file of saved jobs")
+    saved = read_saved(file) if file else None
+    settings = read_settings(cloud)
+    if file and saved is not None:
+        saved.check_cloud(file, settings.endpoint)
+
+    async def main(stop: SignalHandler) -> int:
+        async with open_client(settings) as opened:
+            if file and saved is not None:
+                handles = restore_jobs(opened.bms, file, saved)
+            else:
+                handles = await _find(opened.bms, list(dict.fromkeys(ids)), opened.where)
+            with Screen(quiet=quiet) as screen:
+                code = await _Watch(opened.bms, handles, screen, json=json).follow(stop) if handles else Code.OK
+            if len(handles) < len(set(ids)):
+                code = code or Code.FAILED
+        if stop.number:
+            again = f"--from {shlex.quote(os.fspath(Path(file)))}" if file else " ".join(map(shlex.quote, ids[:5]))
+            print_error("the jobs continue in the cloud. To watch them again:")
+            print_error(f"bms jobs watch {again}", first="  ")
+        elif saved is not None and saved.head is not None:
+            _print_unasked(file or "", saved.head.action, saved)
+        return code
+
+    return run_interruptibly(main)
+
+
+async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandle]:
+    """Return handles of the jobs that exist; without the check, a wrong id would be polled for a minute."""
+    handles = []
+    for job_id in ids:
+        try:
+            await bms.jobs.get(job_id)
+        except NotFoundError as error:
+            _print_missing(job_id, error, where)
+        else:
+            handles.append(bms.jobs.watch(job_id))
+    return handles
+
+
+class _Watch:
+    """Watches some jobs."""
+
+    def __init__(self, bms: BmsClient, handles: Sequence[JobHandle], screen: Screen, *, json: bool) -> None:
+        self._polls = PollHealth(bms)
+        self._handles = handles
+        self._screen = screen
+        self._json = json
+        self._failures = Failures()
+        self._lines: list[str] = []
+        self._known: dict[str, Job | None] = {}
+        self._done = self._ended = self._lost = 0
+        self._failed_jobs = 0
+        self._output_error: OSError | None = None
+        self._began = anyio.current_time()
+
+    async def follow(self, stop: SignalHandler) -> int:
+        """Watch them until all have ended, or a signal comes."""
+        with anyio.CancelScope() as scope:
+            stop.on_first_signal = scope.cancel
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._show, scope)
+                    async with anyio.create_task_group() as watching:
+                        for handle in self._handles:
+                            watching.start_soon(self._watch, handle)
+                    tasks.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                    await self._write()
+                    if not self._screen.quiet:
+                        await self._draw()
+                    await self._screen.close()
+        if self._output_error is not None:
+            raise self._output_error
+        self._conclude()
+        return Code.FAILED if self._failures or self._failed_jobs or self._lost else Code.OK
+
+    async def _watch(self, handle: JobHandle) -> None:
+        try:
+            async for sub in handle.sub_jobs():
+                self._on_sub_job(handle, sub)
+            job = await handle.result()
+        except JobFailedError as error:
+            self._failed_jobs += 1
+            self._on_end(handle, error.job, error)
+        except ClientClosedError:
+            raise
+        except JobLostError as error:
+            self._lost += 1
+            self._on_end(handle, error.job, error)
+        else:
+            self._on_end(handle, job, None)
+
+    def _on_sub_job(self, handle: JobHandle, sub: SubJob) -> None:
+        self._done += 1
+        code, message = shown_text(sub.error_code or sub.code), message_of_job(sub, handle.id)
+        meaning = explain_code(code, message, "The cloud gave no reason.")
+        if self._json:
+            fields: dict[str, object] = {"type": "sub_job", "job_id": handle.id, "server_id": sub.server_id}
+            fields["status"] = sub.status.value
+            if sub.status is JobStatus.FAIL:
+                fields |= {"code": code, "reason": message and message.text, "what": meaning}
+            self._lines.append(json_line(fields))
+        if sub.status is JobStatus.FAIL:
+            server = sub.server_id or "an unnamed server"
+            first = self._failures.add_reason(code or "no code", meaning, server, message)
+            if first is not None:
+                self._screen.print_above(
+                    Text.assemble(
+                        f"{strip_control_chars(server)} ",
+                        (strip_control_chars(code or ""), "red"),
+                        f": {strip_control_chars(first)}",
+                    )
+                )
+
+    def _on_end(self, handle: JobHandle, job: Job | None, error: BmsError | None) -> None:
+        self._ended += 1
+        self._known[handle.id] = job
+        message = message_of_error(error) if error is not None else None
+        if isinstance(error, JobLostError):
+            self._screen.print_above(strip_control_chars(str(error)))
+        elif message is not None:
+            # A message about the job as a whole may be the only one.
+            self._screen.print_above(f"job {strip_control_chars(handle.id)} failed: {message.text}")
+        if self._json:
+            status = "LOST" if isinstance(error, JobLostError) or job is None else job.status.value
+            fields: dict[str, object] = {"type": "job", "job_id": handle.id, "status": status}
+            fields["servers"] = len(handle.servers) or (job.sub_jobs_total if job else 0)
+            if error is not None:
+                fields |= {"error": str(error), "reason": message and message.text}
+            self._lines.append(json_line(fields))
+
+    async def _show(self, scope: anyio.CancelScope) -> None:
+        while True:
+            await self._write()
+            self._polls.sample()
+            if self._output_error is not None:
+                scope.cancel()
+            if self._screen.is_live or self._screen.is_due():
+                await self._draw()
+            else:
+                await self._screen.log()
+            await anyio.sleep(_TICK)
+
+    async def _write(self) -> None:
+        text = "".join(self._lines)
+        self._lines.clear()
+        if not text or self._output_error is not None:
+            return
+        try:
+            await write_aside(text)
+        except OSError as error:
+            discard_output()
+            self._output_error = error
+
+    async def _draw(self) -> None:
+        total, so_far = self._total(), duration(anyio.current_time() - self._began)
+        jobs = f"{self._ended}/{pluralize(len(self._handles), 'job')}"
+        figures = f"{self._done:,}/{total:,}  {jobs}  {so_far}"
+        failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in self._failures.counts().items())
+        failing = self._polls.message()
+        if not self._screen.is_live:
+            await self._screen.log("; ".join(part for part in (f"jobs: {figures}", failed, failing) if part))
+            return
+        bar = draw_bar(self._done, total, max(5, self._screen.width - len(figures) - 8), plain=self._screen.is_plain)
+        block = [Text.assemble(("jobs", "bold"), "  ", bar, "  ", figures)]
+        block += [reason_line(reason) for reason in self._failures.reasons()[:5]]
+        if failing:
+            block.append(Text(f"  {failing}", style="dim"))
+        await self._screen.draw(block)
+
+    def _total(self) -> int:
+        total = 0
+        for handle in self._handles:
+            known = self._known.get(handle.id) or (None if handle.servers else handle.job)
+            total += len(handle.servers) or (known.sub_jobs_total if known else 0)
+        return max(total, self._done)
+
+    def _conclude(self) -> None:
+        failed = sum(self._failures.counts().values())
+        if self._json:
+            summary = {"type": "summary", "jobs": len(self._handles), "ended": self._ended, "lost": self._lost}
+            write(json_line({**summary, "servers": self._done, "failed": failed}))
+            return
+        if self._screen.quiet:
+            return
+        lines = [f"{self._ended} of {pluralize(len(self._handles), 'job')} ended: {pluralize(self._done, 'server')}, "
+                 f"{failed:,} failed" + (f", {pluralize(self._lost, 'job')} lost" if self._lost else "")]  # fmt: skip
+        lines += reason_lines(self._failures)
+        write("\n".join(lines) + "\n")
+
+
+def _plain_job(job: Job) -> dict[str, object]:
+    fields = _mapping(plain(job))
+    subs = [{**_mapping(plain(sub)), "server_id": sub.server_id} for sub in job.sub_jobs]
+    return {**fields, "entities": None, "sub_jobs_total": job.sub_jobs_total, "sub_jobs": subs}
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _describe(job: Job) -> str:
+    subs = job.sub_jobs
+    counts = {status: sum(sub.status == status for sub in subs) for status in dict.fromkeys(sub.status for sub in subs)}
+    lines = [
+        f"{strip_control_chars(job.job_id)}   {strip_control_chars(job.status.value)}   {format_cell(job.job_type)}",
+        f"  begun {format_cell(job.begin_time)}, ended {format_cell(job.end_time)}",
+        f"  {pluralize(job.sub_jobs_total, 'server')}: "
+        + (
+            ", ".join(f"{count:,} {strip_control_chars(status.value)}" for status, count in counts.items())
+            or "no sub-jobs yet"
+        ),
+    ]
+    lines += _describe_failure(job)
+    failures = Failures()
+    for sub in subs:
+        if sub.status is JobStatus.FAIL:
+            code = shown_text(sub.error_code or sub.code)
+            message = message_of_job(sub, job.job_id)
+            failures.add_reason(code or "no code", explain_code(code, message), sub.server_id or "?", message)
+    lines += reason_lines(failures)
+    return "\n".join(lines) + "\n"
+
+
+def _describe_failure(job: Job) -> list[str]:
+    """Return the lines about the failure of a job as a whole, which may be the only ones."""
+    code = shown_text(job.error_code or job.code)
+    message = message_of_job(job) if code or job.status is JobStatus.FAIL else None
+    texts = []
+    if code or message:
+        texts.append((f"{strip_control_chars(code or 'no code')}: {explain_code(code, message)}", "  "))
+    if message is not None:
+        texts.append((f"the cloud said of the job: {message.text}", "    "))
+    return [line for text, first in texts for line in wrap(text, terminal_width(), first=first, rest=f"{first}  ")]
+
+
+def _print_missing(job_id: str, error: NotFoundError, where: str) -> None:
+    print_error(
+        f"there is no job {strip_control_chars(job_id)} in {where}: check the id; a new job may take some seconds "
+        f"to appear, and an old one is deleted after a while{quote(error)}"
+    )
+
+
+def _print_unasked(file: str, action: str, saved: SavedRun) -> None:
+    if saved.in_doubt and action == "servers.reboot":
+        print_in_doubt(saved.in_doubt)
+    if left := len(saved.unasked):
+        name = action.removeprefix("servers.")
+        print_error(f"{pluralize(left, 'server')} of that run were not asked for. To resume the run with them:")
+        print_error(f"bms {name} --resume {shlex.quote(file)}", first="  ")

@@ -1,0 +1,218 @@
+"""``bms servers``."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import anyio
+import msgspec
+
+from bms_async import BmsClient, BmsError, InvalidRequestError, NotFoundError, Server
+from bms_async.cli.access.cloud import open_client, read_settings
+from bms_async.cli.selection.ids import Filters, describe, find_ids, find_servers, read_ids
+from bms_async.cli.terminal.cells import cell_len, padded
+from bms_async.cli.terminal.exit import Code, UsageError, print_error
+from bms_async.cli.terminal.output import TableWriter, format_cell, is_terminal, json_line, write
+from bms_async.cli.terminal.plain import plain
+from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
+from bms_async.cli.terminal.texts import strip_control_chars
+from bms_async.cli.terminal.words import quote
+
+__all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]
+
+_CONCURRENT_READS = 8
+
+COLUMNS: Final[Mapping[str, Callable[[Server], object]]] = {
+    "id": lambda server: server.id,
+    "name": lambda server: server.name,
+    "status": lambda server: server.status,
+    "power": lambda server: server.power_state,
+    "task": lambda server: server.task_state,
+    "flavor": lambda server: server.flavor and (server.flavor.id or server.flavor.name),
+    "image": lambda server: server.image and (server.image.name or server.image.id),
+    "zone": lambda server: server.availability_zone,
+    "addresses": lambda server: [address.address for group in server.addresses.values() for address in group],
+    "tags": lambda server: server.tags,
+    "key": lambda server: server.key_name,
+    "created": lambda server: server.created,
+    "updated": lambda server: server.updated,
+    "launched": lambda server: server.launched_at,
+    "description": lambda server: server.description,
+}
+_DEFAULT_COLUMNS: Final = ("id", "name", "status", "flavor", "zone", "addresses")
+_MIN_COLUMNS: Final = 3
+_ROWS_A_WRITE: Final = 200
+
+
+class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options as typed.
+
+    Attributes:
+        filters: The filters; none for all servers.
+        cloud: A cloud of ``clouds.yaml``.
+        limit: How many servers at most.
+        columns: The columns, separated by commas.
+        json: Whether to print JSON.
+        ids: Whether to print ids only.
+    """
+
+    filters: tuple[Filters, ...] = ()
+    cloud: str | None = None
+    limit: int | None = None
+    columns: str | None = None
+    json: bool = False
+    ids: bool = False
+
+
+def list_servers(options: ListOptions) -> int:
+    """Print the servers that match, as they come."""
+    if options.ids and (options.json or options.columns):
+        raise UsageError("--ids prints ids only; leave out --json and --columns")
+    names = _columns(options.columns)
+    settings = read_settings(options.cloud)
+
+    async def main(_stop: SignalHandler) -> int:
+        async with open_client(settings) as cloud:
+            await _write_list(cloud.bms, options, names)
+        return Code.OK
+
+    return run_interruptibly(main)
+
+
+async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> None:
+    count = 0
+    if options.limit != 0:
+        count = await (_write_ids(bms, options) if options.ids else _write_rows(bms, options, names))
+    if not count and is_terminal():
+        print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+
+
+async def _write_ids(bms: BmsClient, options: ListOptions) -> int:
+    count = 0
+    async for ids in find_ids(bms, options.filters, page_size=_page_size(options)):
+        wanted = ids if options.limit is None else ids[: options.limit - count]
+        count += len(wanted)
+        await _write_aside("".join(f"{server_id}\n" for server_id in wanted))
+        if count == options.limit:
+            break
+    return count
+
+
+async def _write_rows(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> int:
+    pending = deque[str]()
+    columns = TableWriter(names, keep=None if options.columns else _MIN_COLUMNS, out=pending.append)
+    count = 0
+    async for server in find_servers(bms, options.filters, page_size=_page_size(options)):
+        if options.json:
+            fields = {name: plain(COLUMNS[name](server)) for name in names} if options.columns else plain(server)
+            pending.append(json_line(fields))
+        else:
+            columns.add(*(COLUMNS[name](server) for name in names))
+        count += 1
+        if len(pending) >= _ROWS_A_WRITE:
+            await _write_aside("".join(pending))
+            pending.clear()
+        if count == options.limit:
+            break
+    columns.flush()
+    await _write_aside("".join(pending))
+    return count
+
+
+def _page_size(options: ListOptions) -> int:
+    return min(options.limit or 1000, 1000)
+
+
+async def _write_aside(text: str) -> None:
+    # In a thread: the reader may be slow, and the next pages come meanwhile.
+    if text:
+        await anyio.to_thread.run_sync(write, text)
+
+
+def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> int:
+    """Print all fields of some servers; returns 1 if one of them could not be read."""
+    ids = read_ids(arguments, None) or []
+    settings = read_settings(cloud)
+
+    async def main(_stop: SignalHandler) -> int:
+        async with open_client(settings) as opened:
+            code: int = Code.OK
+            for start in range(0, len(ids), _CONCURRENT_READS):
+                for server_id, result in await _read(opened.bms, ids[start : start + _CONCURRENT_READS]):
+                    if isinstance(result, Server):
+                        write(json_line(plain(result)) if json else _describe(result))
+                    else:
+                        code = Code.FAILED
+                        _print_missing(server_id, result, opened.where)
+        return code
+
+    return run_interruptibly(main)
+
+
+async def _read(bms: BmsClient, ids: Sequence[str]) -> list[tuple[str, Server | BmsError]]:
+    found: dict[str, Server | BmsError] = {}
+    errors: list[BmsError] = []
+
+    async def read_one(server_id: str) -> None:
+        try:
+            found[server_id] = await bms.servers.get(server_id)
+        except (NotFoundError, InvalidRequestError) as error:
+            found[server_id] = error
+        except BmsError as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for server_id in ids:
+            tasks.start_soon(read_one, server_id)
+    if errors:
+        raise errors[0]
+    return [(server_id, found[server_id]) for server_id in ids]
+
+
+def _print_missing(server_id: str, error: BmsError, where: str) -> None:
+    if isinstance(error, NotFoundError):
+        advice = "check the id: `bms servers list` shows all"
+        print_error(f"there is no server {strip_control_chars(server_id)} in {where}; {advice}{quote(error)}")
+    else:
+        print_error(strip_control_chars(str(error)))
+
+
+def _describe(server: Server) -> str:
+    """Return a server as text for people: a field a line, nested fields indented."""
+    lines: list[str] = []
+    _add_fields(lines, server.__rich_repr__(), 0)
+    return "\n".join(lines) + "\n\n"
+
+
+def _add_fields(lines: list[str], fields: Sequence[tuple[str, object]], depth: int) -> None:
+    indent = "  " * depth
+    width = max((cell_len(strip_control_chars(name)) for name, _ in fields), default=0) + 1
+    for name, value in fields:
+        shown = plain(value)
+        if isinstance(shown, dict) and shown:
+            lines.append(f"{indent}{strip_control_chars(name)}:")
+            _add_fields(lines, list(shown.items()), depth + 1)
+        elif isinstance(shown, list) and any(isinstance(item, dict) for item in shown):
+            lines.append(f"{indent}{strip_control_chars(name)}:")
+            for item in shown:
+                block: list[str] = []
+                _add_fields(block, list(item.items()), 0)
+                lines += [f"{indent}  {'  ' if index else '- '}{line}" for index, line in enumerate(block)]
+        else:
+            # The name of an enum says more than its number.
+            text = format_cell(value if isinstance(value, Enum) else shown)
+            lines.append(f"{indent}{padded(f'{strip_control_chars(name)}:', width)} {text}")
+
+
+def _columns(text: str | None) -> Sequence[str]:
+    if text is None:
+        return _DEFAULT_COLUMNS
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown or not names:
+        raise UsageError(f"--columns {text}: there {'is' if len(unknown) == 1 else 'are'} no "
+                         f"{', '.join(unknown) or 'names'}; the columns are {', '.join(COLUMNS)}")  # fmt: skip
+    return names

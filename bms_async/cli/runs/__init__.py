@@ -1,0 +1,1 @@
+"""Runs in the journal: begun, found, gone on with, listed and carried out by workers."""

@@ -1,0 +1,229 @@
+"""Runs in the journal: begun, found, and carried on by a command."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from bms_async import (
+    BmsClient,
+    DurableOptions,
+    DurableRun,
+    InvalidRequestError,
+    JournalError,
+    NotFoundError,
+    PermissionDeniedError,
+    RunStatus,
+    Server,
+)
+from bms_async.cli.following.follow import Follower
+from bms_async.cli.following.followed import KeptRun, describe_status
+from bms_async.cli.following.plan import note_usage
+from bms_async.cli.terminal.exit import UsageError, print_error
+from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.runs.options import CheckedOptions
+
+from .journal import NOTHING_SENT, PATIENCE, made_up_key, prune_own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bms_async.cli.access.cloud import OpenClient
+    from bms_async.cli.terminal.progress import Screen
+    from bms_async.cli.terminal.signals import SignalHandler
+
+__all__ = [
+    "NOBODY",
+    "begin_run",
+    "carry_on",
+    "check_credentials",
+    "find_resumable",
+    "find_run",
+    "kept_batch_size",
+    "print_detached",
+    "print_held",
+    "wait_for_the_run",
+]
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The id of no server, to be read where none is at hand."""
+
+
+def kept_batch_size(wave: int | None) -> int:
+    """Return how many servers a run in the journal sends with one call at most.
+
+    Args:
+        wave: How many servers may be in flight at once.
+    """
+    return CheckedOptions(wave_size=wave).batch_size
+
+
+async def check_credentials(bms: BmsClient, server_id: str = NOBODY) -> None:
+    """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
+
+    Args:
+        bms: The client.
+        server_id: A server to read.
+    """
+    try:
+        await bms.servers.get(server_id)
+    except (InvalidRequestError, NotFoundError, PermissionDeniedError):
+        # A response came, and credentials that may not read a server may still stop it.
+        return
+
+
+async def begin_run(
+    bms: BmsClient, action: str, servers: Iterable[str | Server], *, key: str | None, options: DurableOptions
+) -> DurableRun:
+    """Write a run down, unless there is one of that key, and do not begin to carry it out.
+
+    Args:
+        bms: The client.
+        action: ``start``, ``stop`` or ``reboot``.
+        servers: The servers.
+        key: Its key; None makes one up.
+        options: Its options.
+
+    Raises:
+        UsageError: It could not be written down.
+        InvalidRequestError: The key is that of a run of other servers.
+    """
+    try:
+        # Detached: nothing is sent before its calls are counted.
+        return await bms.runs._begin(  # noqa: SLF001 - the patience is not a public option
+            f"servers.{action}", servers, key or made_up_key(action), {**options, "detach": True}, patience=PATIENCE
+        )
+    except JournalError as error:
+        raise UsageError(f"{error}\n{NOTHING_SENT}") from error
+
+
+async def find_run(bms: BmsClient, key: str) -> DurableRun | None:
+    """Return the run of a key in this project, None if there is none."""
+    try:
+        return await (await bms.runs.get(key)).refresh()
+    except InvalidRequestError:
+        return None
+
+
+async def find_resumable(bms: BmsClient, action: str, key: str) -> DurableRun:
+    """Return the run of a key that is to be gone on with.
+
+    Args:
+        bms: The client.
+        action: ``start``, ``stop`` or ``reboot``.
+        key: The key.
+
+    Raises:
+        UsageError: There is none, it is one of another action, or it has ended.
+    """
+    shown, typed = strip_control_chars(key), shlex.quote(key)
+    run = await find_run(bms, key)
+    if run is None:
+        async for other in bms.runs.list(all_places=True):
+            if other.key == key:
+                endpoint, _, project = other.place.rpartition("|")
+                raise UsageError(f"--resume {shown}: it is a run of project {project} at {endpoint}; name that cloud")
+        raise UsageError(
+            f"--resume {shown}: there is no run of that key; `bms runs list` shows them. A file that an earlier version"
+            " saved is named by its path, such as ./run.jsonl"
+        )
+    began = run.action.removeprefix("servers.")
+    if began != action:
+        raise UsageError(f"{shown} is a {began}: resume it with `bms {began} --resume {typed}`")
+    if run.ended is not None:
+        raise UsageError(
+            f"the run {shown} has {describe_status(run)}, and nothing is left of it: `bms runs show {typed}` shows what"
+            f" became of it, and `bms runs retry {typed}` begins a new one with what failed"
+        )
+    return run
+
+
+def print_held(run: DurableRun) -> None:
+    """Print that another process works on the run, or did until a moment ago."""
+    if run.held:
+        batches = f"{run.held:,} batch{'' if run.held == 1 else 'es'}"
+        print_error(
+            f"another process holds {batches} of the run; if it has died they are taken over within 20 seconds, and"
+            " what it was just asking for is settled by the servers' states, so that none is rebooted twice"
+        )
+
+
+def print_detached(run: DurableRun, *, was_known: bool, json: bool) -> None:
+    """Print that a run is written down, how to watch it, and what carries it out.
+
+    Args:
+        run: The run.
+        was_known: Whether it was written down before.
+        json: Whether to print JSON.
+    """
+    servers = run.progress.total or 0
+    if json:
+        fields = {"type": "run", "key": run.key, "action": run.action, "servers": servers}
+        write(json_line({**fields, "status": describe_status(run), "known": was_known}))
+        return
+    action, key = run.action.removeprefix("servers."), shlex.quote(run.key)
+    was = f"was written down before, and is {describe_status(run)}" if was_known else "is written down"
+    write(f"{strip_control_chars(run.key)}: {action} {pluralize(servers, 'server')} {was}\n")
+    print_error("`bms worker` carries it out, here or on any machine with the same journal. To watch it:")
+    print_error(f"bms runs watch {key}", first="  ")
+
+
+def wait_for_the_run() -> None:
+    """Leave a signal to be heeded once the run is known."""
+
+
+async def carry_on(
+    run: DurableRun,
+    cloud: OpenClient,
+    stop: SignalHandler,
+    screen: Screen,
+    *,
+    json: bool,
+    quiet: bool,
+    report: str | None = None,
+) -> int:
+    """Carry a run out, show it to its end, and return the exit code.
+
+    Args:
+        run: The run.
+        cloud: The client.
+        stop: What ends it early.
+        screen: Where the progress is shown.
+        json: Whether outcomes are written as JSON.
+        quiet: Whether to print failures only.
+        report: Where a page about the run is written.
+
+    Raises:
+        JournalError: The journal cannot be read any more.
+    """
+    action = run.action.removeprefix("servers.")
+    kept = KeptRun(run)
+    follower = Follower(
+        action,
+        kept,
+        cloud.bms,
+        screen,
+        json=json,
+        wave=run.wave_size,
+        batch=kept_batch_size(run.wave_size),
+        servers=run.progress.total or 0,
+    )
+    # From here on Ctrl-C pauses the run.
+    stop.on_first_signal = follower.interrupt
+    try:
+        await note_usage(action, cloud)
+        if stop.number:
+            await kept.stop()
+        else:
+            if run.status is RunStatus.PAUSED and run.ended is None:
+                await run.resume()
+            await cloud.bms.runs.carry_on(run)
+        code = await follower.follow()
+        code = await follower.conclude(code, where=cloud.where, quiet=quiet, report=report, stop=stop)
+    except JournalError as error:
+        resume = f"bms {action} --resume {shlex.quote(run.key)}"
+        raise JournalError(f"{error}\nThe run is in the journal as far as it is. To resume it: {resume}") from error
+    if run.ended is not None:
+        await prune_own(cloud.bms)
+    return code

@@ -1,0 +1,78 @@
+"""What the journal knows of a run, as text and as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from bms_async import DurableRun, RunStatus
+from bms_async.cli.following.followed import describe_status
+from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting, standing_fields
+from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+
+__all__ = ["run_age", "run_fields", "run_head", "run_lines"]
+
+_DAY = 86400
+
+
+def run_fields(run: DurableRun) -> dict[str, object]:
+    """Return a run as the fields of its line of JSON."""
+    progress = run.progress
+    endpoint, _, project = run.place.rpartition("|")
+    fields: dict[str, object] = {
+        "type": "run",
+        "key": run.key,
+        "id": run.id,
+        "action": run.action,
+        "status": describe_status(run),
+        "endpoint": endpoint,
+        "project_id": project,
+        "servers": progress.total,
+        "submitted": progress.submitted,
+        "done": progress.done,
+        "in_flight": progress.in_flight,
+        "by_state": {state.value: count for state, count in progress.by_state.items()},
+        "created": run.created,
+        "ended": run.ended,
+        "aborted": run.aborted,
+    }
+    # What an ended run noted last is from before its end.
+    rollout = standing_fields(progress) if run.ended is None else None
+    return fields if rollout is None else {**fields, "rollout": rollout}
+
+
+def run_head(run: DurableRun) -> str:
+    """Return a run in a line."""
+    progress, action = run.progress, run.action.removeprefix("servers.")
+    done = f"{progress.done:,} of {pluralize(progress.total or 0, 'server')} ended"
+    return f"{strip_control_chars(run.key)}: {action}, {describe_status(run)}, {done}"
+
+
+def run_lines(run: DurableRun) -> list[str]:
+    """Return all that is known of a run without reading its outcomes."""
+    progress = run.progress
+    endpoint, _, project = run.place.rpartition("|")
+    states = ", ".join(f"{count:,} {state.lower()}" for state, count in progress.by_state.items() if count)
+    ended = "" if run.ended is None else f", ended {run.ended:%Y-%m-%d %H:%M:%S}"
+    lines = [
+        run_head(run),
+        f"  of project {strip_control_chars(project)} at {strip_control_chars(endpoint)}",
+        f"  begun {run.created:%Y-%m-%d %H:%M:%S}{ended} UTC",
+        f"  {progress.submitted:,} asked, {progress.in_flight:,} in flight{', ' if states else ''}{states}",
+    ]
+    if run.wave_size is not None:
+        lines.append(f"  at most {run.wave_size:,} in flight at once")
+    if run.aborted is not None:
+        lines.append(f"  aborted: {run.aborted}")
+    if run.ended is None:
+        texts = describe_groups(progress), describe_unavailable(progress), describe_waiting(progress)
+        lines += [f"  {text}" for text in texts if text]
+        held = f"{run.held:,} batch{'' if run.held == 1 else 'es'}"
+        nobody = "" if run.held or run.status is RunStatus.PAUSED else ": `bms worker` carries it out"
+        lines.append(f"  workers hold {held}{nobody}")
+    return lines
+
+
+def run_age(run: DurableRun) -> str:
+    """Return how long ago a run was begun."""
+    seconds = (datetime.now(UTC) - run.created).total_seconds()
+    return duration(seconds) if seconds < _DAY else pluralize(int(seconds // _DAY), "day")

@@ -1,0 +1,130 @@
+"""The rollout that the options of a power command describe, and the servers that it walks through."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bms_async import HttpOk, InvalidRequestError, Rollout, Server, TcpOpen, Window, all_of
+from bms_async.cli.terminal.exit import UsageError, print_error
+
+from .zones import machine_zone
+
+if TYPE_CHECKING:
+    from bms_async import AllOf
+    from bms_async.cli.rolling import Hours, RolloutArguments
+
+__all__ = ["ListedServers", "check_rollout", "make_rollout"]
+
+_BESIDE = {
+    "group_by": ("max_unavailable", "max_groups"),
+    "max_groups": ("group_by",),
+    "ready_address": ("ready",),
+    "ready_timeout": ("ready",),
+    "settle": ("canary", "max_unavailable"),
+    "zone": ("window",),
+}
+"""Options that mean nothing without one of others."""
+
+
+class ListedServers:
+    """Servers that a list returned, in a tenth of the memory."""
+
+    def __init__(self) -> None:
+        self._servers: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def __iter__(self) -> Iterator[Server]:
+        for encoded in self._servers:
+            yield msgspec.json.decode(zlib.decompress(encoded), type=Server)
+
+    def append(self, server: Server) -> None:
+        """Add a server."""
+        self._servers.append(zlib.compress(msgspec.json.encode(server), 1))
+
+
+def make_rollout(arguments: RolloutArguments) -> Rollout | None:
+    """Return the rollout that was asked for; None without any option of one.
+
+    Args:
+        arguments: The options.
+
+    Raises:
+        UsageError: They contradict each other, or the time zone of the window is not known.
+    """
+    given = {name for name, value in arguments.items() if value not in (None, ())}
+    if not given:
+        return None
+    for name, others in _BESIDE.items():
+        if name in given and not given.intersection(others):
+            raise UsageError(f"{_spelled(name)}: expected {' or '.join(map(_spelled, others))} beside it")
+    rollout = Rollout(
+        canary=arguments["canary"] or 0,
+        group_by=arguments["group_by"],
+        max_unavailable=arguments["max_unavailable"],
+        max_groups=arguments["max_groups"],
+        ready=_make_check(arguments["ready"], arguments["ready_address"]),
+        settle=arguments["settle"] or 0.0,
+        window=_make_window(arguments["window"], arguments["zone"]),
+        order_by=_name_of if arguments["order_by"] == "name" else None,
+    )
+    timeout = arguments["ready_timeout"]
+    return rollout if timeout is None else msgspec.structs.replace(rollout, ready_timeout=timeout)
+
+
+def check_rollout(action: str, rollout: Rollout | None) -> None:
+    """Refuse a rollout that an action cannot have.
+
+    Args:
+        action: ``start``, ``stop`` or ``reboot``.
+        rollout: The rollout; None without one.
+
+    Raises:
+        UsageError: No server would ever be ready.
+    """
+    if rollout is not None and rollout.ready is not None and action == "stop":
+        raise UsageError("--ready: a server that was stopped answers nothing; leave it out")
+
+
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _name_of(server: Server) -> str:
+    return server.name or ""
+
+
+def _make_check(checks: Sequence[TcpOpen | HttpOk], address: str | None) -> TcpOpen | HttpOk | AllOf | None:
+    if address is not None:
+        checks = [msgspec.structs.replace(check, address=address) for check in checks]
+    if len(checks) <= 1:
+        return checks[0] if checks else None
+    return all_of(*checks)
+
+
+def _make_window(windows: Sequence[Hours], zone: str | None) -> Window | None:
+    if not windows:
+        return None
+    zones = list(dict.fromkeys(name for name in (zone, *(hours.zone for hours in windows)) if name is not None))
+    if len(zones) > 1:
+        raise UsageError(f"--window: expected one time zone, got {' and '.join(zones)}; leave out all but one")
+    named = zones[0] if zones else machine_zone()
+    how = 'name one with --zone, such as "--zone Europe/Berlin"'
+    if named is None:
+        raise UsageError(f"--window: the time zone of this machine cannot be found out; {how}")
+    try:
+        window = Window("; ".join(hours.text for hours in windows), zone=named)
+    except InvalidRequestError as error:
+        if zones or error.argument != "zone":
+            raise UsageError(f"--{error}") from error
+        raise UsageError(
+            f"--window: the time zone of this machine is {named!r}, which is no name of one; {how}"
+        ) from error
+    if not zones:
+        print_error(f"the window is by the clock of this machine's time zone, {named}; --zone names another one")
+    return window
