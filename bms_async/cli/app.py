@@ -21,8 +21,7 @@ from .options import OUTPUT, argument, columns_known, complete, complete_file, l
 from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
-    from .acting.power import Action
-    from .rolling import RolloutArguments
+    from .acting.power_options import Action, PowerArguments
 
 __all__ = ["app", "run_app"]
 
@@ -171,68 +170,12 @@ def _power(action: Action, doc: str) -> None:
 
     @app.command(action, help=doc, epilog=EXIT_CODES)
     @options.power
-    def command(
-        *,
-        ids: Sequence[str],
-        file: str | None,
-        tag: Sequence[str],
-        name: Sequence[str],
-        status: Sequence[str],
-        flavor: str | None,
-        enterprise_project: str | None,
-        wave: int | None,
-        abort_above: str | None,
-        abort_sample: int | None,
-        verify: bool,
-        dry_run: bool,
-        server_takes: float | None,
-        yes: bool,
-        json: bool,
-        quiet: bool,
-        report: str | None,
-        save: str | None,
-        key: str | None,
-        detach: bool,
-        resume: str | None,
-        journal: str | None,
-        no_journal: bool,
-        cloud: str | None,
-        **rollout: Unpack[RolloutArguments],
-    ) -> None:
+    def command(**typed: Unpack[PowerArguments]) -> None:
         def work() -> int:
-            from .acting.power import PowerOptions, act, read_share
-            from .selection.ids import make_filters
-            from .selection.rollouts import make_rollout
-            from .terminal.exit import UsageError
+            from .acting.power import act
+            from .acting.power_options import make_power_options
 
-            if save is not None:
-                raise UsageError(
-                    f"--save {save}: runs are kept in the journal now; name this one by --key, and resume it by"
-                    " --resume KEY"
-                )
-            chosen = PowerOptions(
-                ids=ids,
-                file=file,
-                filters=make_filters(tag, name, status, flavor, enterprise_project),
-                cloud=cloud,
-                wave=wave,
-                abort_above=None if abort_above is None else read_share(abort_above),
-                abort_sample=abort_sample,
-                rollout=make_rollout(rollout),
-                verify=verify,
-                dry_run=dry_run,
-                server_takes=server_takes,
-                yes=yes,
-                json=json,
-                quiet=quiet,
-                key=key,
-                detach=detach,
-                resume=resume,
-                journal=journal,
-                no_journal=no_journal,
-                report=report,
-            )
-            return act(action, chosen)
+            return act(action, make_power_options(typed))
 
         end(work)
 

@@ -20,6 +20,7 @@ else:
 # fmt: off
 __all__ = [
     "GROUPS_KNOWN", "Allowed", "GroupName", "Hours", "HoursType", "Probe", "RolloutArguments", "Seconds",
+    "rollout_arguments",
 ]
 # fmt: on
 
@@ -61,6 +62,15 @@ class RolloutArguments(TypedDict):
     window: Sequence[Hours]
     zone: str | None
     order_by: str | None
+
+
+def rollout_arguments(typed: RolloutArguments) -> RolloutArguments:
+    """Return the options of a rollout alone, of a command that has others beside them.
+
+    Args:
+        typed: All of its options.
+    """
+    return {name: typed[name] for name in RolloutArguments.__required_keys__}  # type: ignore[return-value, literal-required]  # its own keys
 
 
 class _Type(ParamType):

@@ -19,6 +19,8 @@ from bms_async.cli.terminal.texts import duration, strip_control_chars
 from bms_async.client import shared_limits
 from bms_async.config import Settings
 
+from .known import KnownServers
+from .place import Place
 from .settings import read_settings
 
 if TYPE_CHECKING:
@@ -33,10 +35,29 @@ _TICK = 0.25
 
 
 class OpenClient(NamedTuple):
-    """An open client, and its settings."""
+    """An open client.
+
+    Attributes:
+        bms: The client.
+        settings: Its settings.
+        known: What is known of the servers that the command has read.
+        cloud: The name of its cloud in clouds.yaml; None for the one that the environment names.
+    """
 
     bms: BmsClient
     settings: Settings
+    known: KnownServers
+    cloud: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """The cloud, the project and the user, as far as the settings have them."""
+        return Place(
+            endpoint=self.settings.endpoint,
+            cloud=self.cloud,
+            project_id=self.bms.project_id,
+            project_name=self.settings.project_name,
+        )
 
     @property
     def where(self) -> str:
@@ -67,7 +88,7 @@ async def open_client(settings: Settings, runs: Runs | None = None) -> AsyncIter
         try:
             async with client as bms:
                 waits.note_opened()
-                yield OpenClient(bms, settings)
+                yield OpenClient(bms, settings, KnownServers())
         except Exception as raised:  # noqa: BLE001 - raised again below, outside of the task group, which would wrap it
             error = raised
         finally:

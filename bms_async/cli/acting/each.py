@@ -18,7 +18,7 @@ from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
-from bms_async.cli.rolling import RolloutArguments
+from bms_async.cli.rolling import RolloutArguments, rollout_arguments
 from bms_async.cli.runs.durable import check_credentials
 from bms_async.cli.selection.ids import Filters, list_ids, list_whole_servers, make_filters, read_ids
 from bms_async.cli.selection.rollouts import ListedServers, make_rollout
@@ -183,7 +183,7 @@ def make_options(typed: EachArguments) -> EachOptions:
         wave=typed["wave"],
         abort_above=None if share is None else read_share(share),
         abort_sample=sample,
-        rollout=make_rollout({name: typed[name] for name in RolloutArguments.__required_keys__}),  # type: ignore[literal-required, arg-type]  # its own keys
+        rollout=make_rollout(rollout_arguments(typed)),
         dry_run=typed["dry_run"],
         yes=typed["yes"],
         json=typed["json"],
@@ -258,7 +258,7 @@ class _Command:
         follower = Follower(
             task.verb,
             MemoryRun(run, jobs),
-            self._cloud.bms,
+            self._cloud,
             self._screen,
             json=options.json,
             wave=options.wave,
@@ -269,9 +269,7 @@ class _Command:
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
-        return await follower.conclude(
-            code, where=self._cloud.where, quiet=options.quiet, report=options.report, stop=self._stop
-        )
+        return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
 
     async def _print_plan(self, count: int, what: str) -> None:
         note = f"each of them {what}\n" if what else ""

@@ -205,13 +205,11 @@ class _PowerCommand:
         count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
         followed, batch = MemoryRun(run, jobs), batch_size(wave)
         follower = Follower(
-            self._action, followed, bms, self._screen, json=options.json, wave=wave, batch=batch, servers=count
+            self._action, followed, self._cloud, self._screen, json=options.json, wave=wave, batch=batch, servers=count
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
-        return await follower.conclude(
-            code, where=self._cloud.where, quiet=options.quiet, report=options.report, stop=self._stop
-        )
+        return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
 
     async def _carry_on(self, run: DurableRun) -> int:
         options = self._options

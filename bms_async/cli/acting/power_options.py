@@ -10,13 +10,51 @@ import msgspec
 
 from bms_async import Rollout
 from bms_async._extras import require
-from bms_async.cli.selection.ids import Filters
-from bms_async.cli.selection.rollouts import check_rollout
+from bms_async.cli.rolling import RolloutArguments, rollout_arguments
+from bms_async.cli.selection.ids import Filters, make_filters
+from bms_async.cli.selection.rollouts import check_rollout, make_rollout
 from bms_async.cli.terminal.exit import UsageError
 
-__all__ = ["Action", "PowerOptions", "check_options", "check_output_file", "read_share"]
+__all__ = [
+    "Action",
+    "PowerArguments",
+    "PowerOptions",
+    "check_options",
+    "check_output_file",
+    "make_power_options",
+    "read_share",
+]
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
+
+
+class PowerArguments(RolloutArguments):
+    """The options of these commands, as click has read them."""
+
+    ids: Sequence[str]
+    file: str | None
+    tag: Sequence[str]
+    name: Sequence[str]
+    status: Sequence[str]
+    flavor: str | None
+    enterprise_project: str | None
+    wave: int | None
+    abort_above: str | None
+    abort_sample: int | None
+    verify: bool
+    dry_run: bool
+    server_takes: float | None
+    yes: bool
+    json: bool
+    quiet: bool
+    report: str | None
+    save: str | None
+    key: str | None
+    detach: bool
+    resume: str | None
+    journal: str | None
+    no_journal: bool
+    cloud: str | None
 
 
 class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +103,47 @@ class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
     journal: str | None = None
     no_journal: bool = False
     report: str | None = None
+
+
+def make_power_options(typed: PowerArguments) -> PowerOptions:
+    """Return the options that were typed.
+
+    Args:
+        typed: As click has read them.
+
+    Raises:
+        UsageError: One of them is not as it has to be.
+    """
+    if typed["save"] is not None:
+        raise UsageError(
+            f"--save {typed['save']}: runs are kept in the journal now; name this one by --key, and resume it by"
+            " --resume KEY"
+        )
+    share = typed["abort_above"]
+    return PowerOptions(
+        ids=typed["ids"],
+        file=typed["file"],
+        filters=make_filters(
+            typed["tag"], typed["name"], typed["status"], typed["flavor"], typed["enterprise_project"]
+        ),
+        cloud=typed["cloud"],
+        wave=typed["wave"],
+        abort_above=None if share is None else read_share(share),
+        abort_sample=typed["abort_sample"],
+        rollout=make_rollout(rollout_arguments(typed)),
+        verify=typed["verify"],
+        dry_run=typed["dry_run"],
+        server_takes=typed["server_takes"],
+        yes=typed["yes"],
+        json=typed["json"],
+        quiet=typed["quiet"],
+        key=typed["key"],
+        detach=typed["detach"],
+        resume=typed["resume"],
+        journal=typed["journal"],
+        no_journal=typed["no_journal"],
+        report=typed["report"],
+    )
 
 
 def check_options(action: Action, options: PowerOptions, file: str | None) -> None:

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 from rich.text import Text
 
-from bms_async import BmsClient, FleetReport, JournalError, Outcome, OutcomeState
+from bms_async import FleetReport, JournalError, Outcome, OutcomeState
 from bms_async._files import write_atomically
 from bms_async.cli.terminal.exit import Code, discard_output, print_error
 from bms_async.cli.terminal.output import is_terminal, json_line, write_aside
@@ -26,6 +26,7 @@ from .followed import Followed
 from .results import Results, print_results
 
 if TYPE_CHECKING:
+    from bms_async.cli.access.cloud import OpenClient
     from bms_async.cli.report_page import CallHistory
 
 __all__ = ["Follower", "print_in_doubt"]
@@ -41,7 +42,7 @@ class Follower:
     Args:
         action: What is done, in a word, such as ``stop``.
         run: The run, in progress.
-        bms: The client.
+        cloud: The client.
         screen: Where the progress is shown.
         json: Whether outcomes are written as JSON.
         wave: How many servers may be in flight at once.
@@ -55,7 +56,7 @@ class Follower:
         self,
         action: str,
         run: Followed,
-        bms: BmsClient,
+        cloud: OpenClient,
         screen: Screen,
         *,
         json: bool,
@@ -70,8 +71,17 @@ class Follower:
         self._screen = screen
         self._json = json
         self._servers = servers
+        self._cloud = cloud
         self._display = Display(
-            action, run, bms, screen, operation=self._operation, polls=polls, wave=wave, batch=batch, servers=servers
+            action,
+            run,
+            cloud.bms,
+            screen,
+            operation=self._operation,
+            polls=polls,
+            wave=wave,
+            batch=batch,
+            servers=servers,
         )
         self._no_output: Code | None = None
         self._received = 0
@@ -108,24 +118,23 @@ class Follower:
         is_success = all(state.is_success or not count for state, count in progress.by_state.items())
         return Code.OK if is_success and progress.done >= self._servers else Code.FAILED
 
-    async def conclude(self, code: int, *, where: str, quiet: bool, report: str | None, stop: SignalHandler) -> int:
+    async def conclude(self, code: int, *, quiet: bool, report: str | None, stop: SignalHandler) -> int:
         """Print the results and how to go on, and return the exit code.
 
         Args:
             code: The exit code by the outcomes of the servers.
-            where: The cloud.
             quiet: Whether to print failures only.
             report: Where a page about the run is written.
             stop: The signal that ended it, if one did.
         """
         code = 128 + stop.number if stop.number else self._no_output or code
-        code = self._print(code, where=where, quiet=quiet)
+        code = self._print(code, quiet=quiet)
         if report is not None:
             await self._write_page(Path(report), await self._run.report())
         self._run.print_advice()
         return code
 
-    def _print(self, code: int, *, where: str, quiet: bool) -> int:
+    def _print(self, code: int, *, quiet: bool) -> int:
         """Print the results, and return the exit code."""
         if self._no_output is not None:
             return code
@@ -142,7 +151,9 @@ class Follower:
             calls=self._display.calls() if run.is_sent_here else None,
         )
         try:
-            print_results(results, self._display.failures, where=where, quiet=quiet, json=self._json, code=code)
+            print_results(
+                results, self._display.failures, where=self._cloud.where, quiet=quiet, json=self._json, code=code
+            )
         except OSError as error:
             return self._lose_output(error)
         return code

@@ -147,7 +147,7 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
             follower = Follower(
                 run.action.removeprefix("servers."),
                 WatchedRun(run),
-                cloud.bms,
+                cloud,
                 screen,
                 json=options.json,
                 wave=run.wave_size,
@@ -156,7 +156,7 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
             )
             stop.on_first_signal = follower.interrupt
             code = await follower.follow()
-            return await follower.conclude(code, where=cloud.where, quiet=quiet, report=report, stop=stop)
+            return await follower.conclude(code, quiet=quiet, report=report, stop=stop)
 
     return _with_journal(options, work)
 

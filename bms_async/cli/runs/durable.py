@@ -202,7 +202,7 @@ async def carry_on(
     follower = Follower(
         action,
         kept,
-        cloud.bms,
+        cloud,
         screen,
         json=json,
         wave=run.wave_size,
@@ -220,7 +220,7 @@ async def carry_on(
                 await run.resume()
             await cloud.bms.runs.carry_on(run)
         code = await follower.follow()
-        code = await follower.conclude(code, where=cloud.where, quiet=quiet, report=report, stop=stop)
+        code = await follower.conclude(code, quiet=quiet, report=report, stop=stop)
     except JournalError as error:
         resume = f"bms {action} --resume {shlex.quote(run.key)}"
         raise JournalError(f"{error}\nThe run is in the journal as far as it is. To resume it: {resume}") from error

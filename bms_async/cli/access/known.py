@@ -1,0 +1,76 @@
+"""What is known of servers beside their ids: what people call them, and what they are grouped by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from sys import intern
+from typing import NamedTuple
+
+from bms_async import Server
+from bms_async.cli.terminal.texts import strip_control_chars
+from bms_async.models.ids import canonical_id
+
+__all__ = ["KnownServer", "KnownServers"]
+
+
+class KnownServer(NamedTuple):
+    """What a list has said of a server.
+
+    Attributes:
+        name: Its name; empty if it has none.
+        zone: Its availability zone; empty if it is not known.
+        flavor: The id or the name of its flavor; empty if it is not known.
+        tags: Its tags.
+        status: Its status when it was read, such as ``ACTIVE``; empty if it is not known.
+    """
+
+    name: str = ""
+    zone: str = ""
+    flavor: str = ""
+    tags: tuple[str, ...] = ()
+    status: str = ""
+
+
+_UNKNOWN = KnownServer()
+
+
+class KnownServers:
+    """The servers that a command has read, by id; about 250 bytes each."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, KnownServer] = {}
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def __contains__(self, server_id: str) -> bool:
+        return canonical_id(server_id) in self._servers
+
+    def __iter__(self) -> Iterator[tuple[str, KnownServer]]:
+        """Iterate over ids and what is known of them."""
+        return iter(self._servers.items())
+
+    def add(self, server: Server) -> None:
+        """Note what is to be known of a server."""
+        flavor = (server.flavor.id or server.flavor.name) if server.flavor else None
+        self._servers[canonical_id(server.id)] = KnownServer(
+            server.name or "",
+            intern(server.availability_zone or ""),
+            intern(flavor or ""),
+            tuple(map(intern, server.tags or ())),
+            intern(str(server.status or "")),
+        )
+
+    def add_all(self, servers: Iterable[Server]) -> None:
+        """Note what is to be known of servers."""
+        for server in servers:
+            self.add(server)
+
+    def get(self, server_id: str) -> KnownServer:
+        """Return what is known of a server; a `KnownServer` without anything if nothing is."""
+        return self._servers.get(canonical_id(server_id), _UNKNOWN)
+
+    def label(self, server_id: str) -> str:
+        """Return a server for people: its name with the id behind it, or the id alone."""
+        name = self.get(server_id).name
+        return strip_control_chars(f"{name} ({server_id})" if name else server_id)
