@@ -13,7 +13,7 @@ from .help import Command, Group
 from .options import RUN, argument, complete_file, option
 
 if TYPE_CHECKING:
-    from .acting.each import EachArguments
+    from .acting.common import CommonArguments
     from .acting.nova import NativeAction
 
 __all__ = ["COMMANDS", "nova"]
@@ -42,7 +42,7 @@ _NATIVE: Final = (
         help="A file with an id and the new name a line: ID,web-1; - for standard input.")  # fmt: skip
 @options.each
 def _rename(
-    *, ids: Sequence[str], template: str | None, first: int, names: str | None, **typed: Unpack[EachArguments]
+    *, ids: Sequence[str], template: str | None, first: int, names: str | None, **typed: Unpack[CommonArguments]
 ) -> None:
     def work() -> int:
         from .acting.each import make_options
@@ -63,7 +63,7 @@ def _add_tag_command(name: str, doc: str, *, adds: bool) -> None:
     @argument("word", metavar="TAG", description="The tag.")
     @options.ids
     @options.each
-    def command(*, word: str, ids: Sequence[str], **typed: Unpack[EachArguments]) -> None:
+    def command(*, word: str, ids: Sequence[str], **typed: Unpack[CommonArguments]) -> None:
         def work() -> int:
             from .acting.each import make_options
             from .acting.servers_each import tag
@@ -86,7 +86,7 @@ def _add_metadata_command(name: str, doc: str, what: str, description: str, *, s
     @_metadata.command(name, epilog=EXIT_CODES, help=f"{doc}{_SAME}")
     @argument("words", nargs=-1, required=True, metavar=what, description=description)
     @options.each
-    def command(*, words: Sequence[str], **typed: Unpack[EachArguments]) -> None:
+    def command(*, words: Sequence[str], **typed: Unpack[CommonArguments]) -> None:
         def work() -> int:
             from .acting.each import make_options
             from .acting.servers_each import change_metadata
@@ -134,7 +134,7 @@ def _reinstall(
     key_user: str | None,
     asks_password: bool,
     script: str | None,
-    **typed: Unpack[EachArguments],
+    **typed: Unpack[CommonArguments],
 ) -> None:
     def work() -> int:
         from .acting.each import make_options
@@ -155,7 +155,7 @@ def _add_native_command(action: NativeAction, doc: str) -> None:
     @nova.command(action, epilog=EXIT_CODES, help=f"{doc}{_NATIVE}")
     @options.ids
     @options.each
-    def command(*, ids: Sequence[str], **typed: Unpack[EachArguments]) -> None:
+    def command(*, ids: Sequence[str], **typed: Unpack[CommonArguments]) -> None:
         def work() -> int:
             from .acting.each import make_options
             from .acting.nova import act_natively

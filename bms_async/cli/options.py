@@ -15,7 +15,7 @@ from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
 __all__ = [
     "OUTPUT", "ROLLOUT", "RUN", "SERVERS", "apply", "argument", "bounds", "cloud", "columns_known", "complete",
     "complete_file", "each", "file", "filters", "groups_known", "ids", "journal", "json", "key", "limits_known",
-    "option", "power", "quiet", "report", "rollout", "statuses_known", "yes",
+    "option", "power", "printing", "quiet", "report", "rollout", "selection", "statuses_known", "yes",
 ]
 # fmt: on
 
@@ -163,10 +163,13 @@ rollout = apply(
     option("--order-by", type=click.Choice(["name"]), metavar="name", section=ROLLOUT,
            help="Servers go by their names; default: as they are given."),
 )  # fmt: skip
+selection = apply(file, filters)
+"""Which servers a command changes, beside ids."""
+printing = apply(json, quiet, report, cloud)
+"""What a command prints of the servers that it changes, and where."""
 power = apply(
     ids,
-    file,
-    filters,
+    selection,
     bounds,
     option("--verify", is_flag=True, section=RUN, help="Read the states of the servers back at the end."),
     option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
@@ -184,21 +187,14 @@ power = apply(
            help="Keep the run in memory alone: killed, it cannot be resumed."),
     rollout,
     option("--save", hidden=True),
-    json,
-    quiet,
-    report,
-    cloud,
+    printing,
 )  # fmt: skip
 each = apply(
-    file,
-    filters,
+    selection,
     bounds,
     option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
            help="Print the calls and the time that they take; change nothing."),
     yes,
     rollout,
-    json,
-    quiet,
-    report,
-    cloud,
+    printing,
 )  # fmt: skip

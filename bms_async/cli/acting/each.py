@@ -10,48 +10,25 @@ from contextlib import AsyncExitStack
 from typing import TypedDict
 
 import anyio
-import msgspec
 
 from bms_async import BmsClient, FleetRun, JobHandle, Rollout
-from bms_async._extras import require
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
-from bms_async.cli.rolling import RolloutArguments, rollout_arguments
 from bms_async.cli.runs.durable import check_credentials
-from bms_async.cli.selection.ids import Filters, list_ids, list_whole_servers, make_filters, read_ids
-from bms_async.cli.selection.rollouts import ListedServers, make_rollout
+from bms_async.cli.selection.ids import Filters, list_ids, list_whole_servers, read_ids
+from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.confirm import confirm, confirm_number
-from bms_async.cli.terminal.exit import Code, UsageError
+from bms_async.cli.terminal.exit import Code
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize
 from bms_async.models.ids import canonical_id
 
-from .power_options import check_output_file, read_share
+from .common import CommonArguments, CommonOptions, check_common, read_common
 
-__all__ = ["EachArguments", "EachOptions", "RunArguments", "Task", "carry_out", "make_options"]
-
-
-class EachArguments(RolloutArguments):
-    """The options that all these commands have, as click has read them."""
-
-    file: str | None
-    tag: Sequence[str]
-    name: Sequence[str]
-    status: Sequence[str]
-    flavor: str | None
-    enterprise_project: str | None
-    wave: int | None
-    abort_above: str | None
-    abort_sample: int | None
-    dry_run: bool
-    yes: bool
-    json: bool
-    quiet: bool
-    report: str | None
-    cloud: str | None
+__all__ = ["RunArguments", "Task", "carry_out", "make_options"]
 
 
 class RunArguments(TypedDict, total=False):
@@ -62,38 +39,6 @@ class RunArguments(TypedDict, total=False):
     abort_sample: int
     rollout: Rollout | None
     on_job: Callable[[JobHandle], Awaitable[object] | object]
-
-
-class EachOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options as typed.
-
-    Attributes:
-        file: A file of ids.
-        filters: Filters of the server list, where no ids are given.
-        cloud: A cloud of ``clouds.yaml``.
-        wave: How many servers may be in flight at once.
-        abort_above: The share of failures that aborts the run.
-        abort_sample: How many servers must have ended before that counts.
-        rollout: How the fleet is walked through.
-        dry_run: Whether to print the plan, and do nothing.
-        yes: Whether to skip the confirmation.
-        json: Whether to print JSON.
-        quiet: Whether to print failures only.
-        report: Where a page about the run is written.
-    """
-
-    file: str | None = None
-    filters: tuple[Filters, ...] = ()
-    cloud: str | None = None
-    wave: int | None = None
-    abort_above: float | None = None
-    abort_sample: int | None = None
-    rollout: Rollout | None = None
-    dry_run: bool = False
-    yes: bool = False
-    json: bool = False
-    quiet: bool = False
-    report: str | None = None
 
 
 class Task:
@@ -158,7 +103,7 @@ class Task:
         return await (list_whole_servers if whole else list_ids)(bms, filters, screen)
 
 
-def make_options(typed: EachArguments) -> EachOptions:
+def make_options(typed: CommonArguments) -> CommonOptions:
     """Return the options that were typed.
 
     Args:
@@ -167,32 +112,12 @@ def make_options(typed: EachArguments) -> EachOptions:
     Raises:
         UsageError: They contradict each other, or a file cannot be written.
     """
-    share, sample, report = typed["abort_above"], typed["abort_sample"], typed["report"]
-    if sample is not None and share is None:
-        raise UsageError("--abort-sample: expected --abort-above beside it")
-    check_output_file("--report", report)
-    if report is not None:
-        # At the end of the run it would be too late for the page.
-        require("jinja2")
-    return EachOptions(
-        file=typed["file"],
-        filters=make_filters(
-            typed["tag"], typed["name"], typed["status"], typed["flavor"], typed["enterprise_project"]
-        ),
-        cloud=typed["cloud"],
-        wave=typed["wave"],
-        abort_above=None if share is None else read_share(share),
-        abort_sample=sample,
-        rollout=make_rollout(rollout_arguments(typed)),
-        dry_run=typed["dry_run"],
-        yes=typed["yes"],
-        json=typed["json"],
-        quiet=typed["quiet"],
-        report=report,
-    )
+    options = CommonOptions(**read_common(typed))
+    check_common(options)
+    return options
 
 
-def carry_out(task: Task, ids: Sequence[str], options: EachOptions, *, named: list[str] | None = None) -> int:
+def carry_out(task: Task, ids: Sequence[str], options: CommonOptions, *, named: list[str] | None = None) -> int:
     """Do something to each server, and return the exit code.
 
     Args:
@@ -222,7 +147,7 @@ class _Command:
     """One task, and some servers."""
 
     def __init__(
-        self, task: Task, options: EachOptions, cloud: OpenClient, stop: SignalHandler, screen: Screen
+        self, task: Task, options: CommonOptions, cloud: OpenClient, stop: SignalHandler, screen: Screen
     ) -> None:
         self._task = task
         self._options = options

@@ -11,7 +11,8 @@ from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.progress import Screen
 
-from .each import EachOptions, RunArguments, Task, carry_out
+from .common import CommonOptions
+from .each import RunArguments, Task, carry_out
 
 __all__ = ["NativeAction", "act_natively"]
 
@@ -61,7 +62,7 @@ class _Native(Task):
         return servers if whole else list(ids)
 
 
-def act_natively(action: NativeAction, ids: Sequence[str], options: EachOptions) -> int:
+def act_natively(action: NativeAction, ids: Sequence[str], options: CommonOptions) -> int:
     """Run a power command by the native calls, and return the exit code.
 
     Args:

@@ -22,7 +22,8 @@ from bms_async.models.ids import canonical_id
 from bms_async.validation.native import check_metadata_lookup
 from bms_async.validation.text import check_metadata, check_name, check_native_name, check_password, check_tag
 
-from .each import EachOptions, RunArguments, Task, carry_out
+from .common import CommonOptions
+from .each import RunArguments, Task, carry_out
 
 __all__ = ["Login", "change_metadata", "reinstall", "rename", "tag"]
 
@@ -162,7 +163,7 @@ class _Reinstall(_CallTask):
         )
 
 
-def rename(ids: Sequence[str], options: EachOptions, *, names: str | None, template: str | None, first: int) -> int:
+def rename(ids: Sequence[str], options: CommonOptions, *, names: str | None, template: str | None, first: int) -> int:
     """Rename servers, and return the exit code.
 
     Args:
@@ -186,7 +187,7 @@ def rename(ids: Sequence[str], options: EachOptions, *, names: str | None, templ
     return carry_out(_Rename(found, None, first), (), options, named=list(read))
 
 
-def tag(ids: Sequence[str], options: EachOptions, *, tag: str, adds: bool) -> int:
+def tag(ids: Sequence[str], options: CommonOptions, *, tag: str, adds: bool) -> int:
     """Add a tag to servers, or remove it, and return the exit code.
 
     Args:
@@ -204,7 +205,7 @@ def tag(ids: Sequence[str], options: EachOptions, *, tag: str, adds: bool) -> in
     return carry_out(_Tag(tag, adds=adds), ids, options)
 
 
-def change_metadata(words: Sequence[str], options: EachOptions, *, sets: bool) -> int:
+def change_metadata(words: Sequence[str], options: CommonOptions, *, sets: bool) -> int:
     """Set keys of the metadata of servers, or remove one, and return the exit code.
 
     Args:
@@ -236,7 +237,7 @@ def change_metadata(words: Sequence[str], options: EachOptions, *, sets: bool) -
     return carry_out(_SetMetadata(values), words[len(values) :], options)
 
 
-def reinstall(ids: Sequence[str], options: EachOptions, *, login: Login) -> int:
+def reinstall(ids: Sequence[str], options: CommonOptions, *, login: Login) -> int:
     """Reinstall the operating systems of servers, and return the exit code.
 
     Args:
