@@ -11,7 +11,7 @@ import msgspec
 from bms_async import Rollout
 from bms_async._extras import require
 from bms_async.cli.rolling import RolloutArguments, rollout_arguments
-from bms_async.cli.selection.ids import Filters, make_filters
+from bms_async.cli.selection.filters import FilterArguments, Filters, make_filters
 from bms_async.cli.selection.rollouts import check_rollout, make_rollout
 from bms_async.cli.terminal.exit import UsageError
 
@@ -28,16 +28,11 @@ __all__ = [
 Action: TypeAlias = Literal["start", "stop", "reboot"]
 
 
-class PowerArguments(RolloutArguments):
+class PowerArguments(RolloutArguments, FilterArguments):
     """The options of these commands, as click has read them."""
 
     ids: Sequence[str]
     file: str | None
-    tag: Sequence[str]
-    name: Sequence[str]
-    status: Sequence[str]
-    flavor: str | None
-    enterprise_project: str | None
     wave: int | None
     abort_above: str | None
     abort_sample: int | None
@@ -85,7 +80,7 @@ class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ids: Sequence[str] = ()
     file: str | None = None
-    filters: tuple[Filters, ...] = ()
+    filters: Filters = Filters()
     cloud: str | None = None
     wave: int | None = None
     abort_above: float | None = None
@@ -123,9 +118,7 @@ def make_power_options(typed: PowerArguments) -> PowerOptions:
     return PowerOptions(
         ids=typed["ids"],
         file=typed["file"],
-        filters=make_filters(
-            typed["tag"], typed["name"], typed["status"], typed["flavor"], typed["enterprise_project"]
-        ),
+        filters=make_filters(typed),
         cloud=typed["cloud"],
         wave=typed["wave"],
         abort_above=None if share is None else read_share(share),
