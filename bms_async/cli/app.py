@@ -22,6 +22,7 @@ from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
     from .acting.power_options import Action, PowerArguments
+    from .selection.filters import FilterArguments
 
 __all__ = ["app", "run_app"]
 
@@ -123,24 +124,20 @@ def servers() -> None:
 @options.cloud
 def _servers_list(
     *,
-    tag: Sequence[str],
-    name: Sequence[str],
-    status: Sequence[str],
-    flavor: str | None,
-    enterprise_project: str | None,
     limit: int | None,
     columns: str | None,
     ids: bool,
     json: bool,
     cloud: str | None,
+    **typed: Unpack[FilterArguments],
 ) -> None:
     """List servers: aligned on a terminal, separated by tabs elsewhere."""
 
     def work() -> int:
         from .reading.servers import ListOptions, list_servers
-        from .selection.ids import make_filters
+        from .selection.filters import make_filters
 
-        filters = make_filters(tag, name, status, flavor, enterprise_project)
+        filters = make_filters(typed)
         return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
 
     end(work)

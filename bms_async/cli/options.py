@@ -110,12 +110,19 @@ journal = option("--journal", metavar="URL", help=_JOURNAL)
 key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
 filters = apply(
     option("--tag", multiple=True, metavar="TAG", section=SERVERS,
-           help="Servers with this tag; repeat it for several tags."),
+           help="Servers with this tag; repeat it: with all of these."),
+    option("--tag-any", multiple=True, metavar="TAG", section=SERVERS,
+           help="Servers with this tag; repeat it: with any of these."),
+    option("--not-tag", multiple=True, metavar="TAG", section=SERVERS,
+           help="Servers without this tag; repeat it: without any of these."),
+    option("--zone", multiple=True, metavar="ZONE", section=SERVERS,
+           help="Servers in this availability zone, or in any of several."),
     option("--name", multiple=True, metavar="NAME", section=SERVERS,
-           help="Servers with this name, as the cloud matches it."),
+           help="Servers with this name, as the cloud matches it, or with any of several."),
     option("--status", multiple=True, metavar="STATUS", section=SERVERS, shell_complete=complete(statuses_known),
-           help="Servers in this status: ACTIVE, SHUTOFF, ERROR..."),
-    option("--flavor", metavar="ID", section=SERVERS, help="Servers of this flavor."),
+           help="Servers in this status: ACTIVE, SHUTOFF, ERROR..., or in any of several."),
+    option("--flavor", multiple=True, metavar="FLAVOR", section=SERVERS,
+           help="Servers of this flavor, by its id or name, or of any of several."),
     option("--enterprise-project", metavar="ID", section=SERVERS, help="Servers of this enterprise project."),
 )  # fmt: skip
 ids = argument(
@@ -158,7 +165,7 @@ rollout = apply(
            help="Time between a server that is well again and the next of its group."),
     option("--window", type=HoursType(), multiple=True, metavar="HOURS", section=ROLLOUT,
            help='Nothing begins outside: "Sat,Sun 22:00-04:00 Europe/Berlin"; repeat it for several.'),
-    option("--zone", metavar="NAME", section=ROLLOUT,
+    option("--window-zone", metavar="NAME", section=ROLLOUT,
            help="The time zone of the windows; default: that of this machine."),
     option("--order-by", type=click.Choice(["name"]), metavar="name", section=ROLLOUT,
            help="Servers go by their names; default: as they are given."),

@@ -60,7 +60,7 @@ class RolloutArguments(TypedDict):
     ready_timeout: float | None
     settle: float | None
     window: Sequence[Hours]
-    zone: str | None
+    window_zone: str | None
     order_by: str | None
 
 

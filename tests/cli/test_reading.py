@@ -31,11 +31,28 @@ def test_ids_alone_and_json_tell_the_same_servers(cloud: Bms) -> None:
     assert cloud("servers", "list", "--limit", "0").out == ""
 
 
-def test_a_filter_that_is_given_twice_means_both(cloud: Bms) -> None:
-    several = cloud("servers", "list", "--ids", "--tag", "rack-1", "--tag", "rack-2", "--tag", "rack-1").out.split()
-    assert several == [*cloud.ids("rack-1"), *cloud.ids("rack-2")]
-    [plan] = cloud("stop", "--tag", "rack-1", "--tag", "rack-2", "--dry-run", "--json").json
+def test_tags_are_all_of_them_any_of_them_or_none_of_them(cloud: Bms) -> None:
+    racks = {tag: cloud.ids(tag) for tag in ("rack-1", "rack-2")}
+    any_of = ["--tag-any", "rack-1", "--tag-any", "rack-2", "--tag-any", "rack-1"]
+    assert cloud("servers", "list", "--ids", *any_of).out.split() == [*racks["rack-1"], *racks["rack-2"]]
+    assert cloud("servers", "list", "--ids", "--tag", "rack-1", "--tag", "rack-2").out == ""
+    both = ["--tag", "__type_baremetal", "--tag", "rack-2"]
+    assert cloud("servers", "list", "--ids", *both).out.split() == racks["rack-2"]
+    assert cloud("servers", "list", "--ids", *any_of, "--not-tag", "rack-1").out.split() == racks["rack-2"]
+    [plan] = cloud("stop", *any_of, "--plan", "--json").json
     assert plan["servers"] == 80
+
+
+def test_zones_flavors_and_statuses_choose_servers(cloud: Bms) -> None:
+    servers = cloud("servers", "list", "--json", "--columns", "id,zone,flavor,status").json
+    zone, flavor = servers[0]["zone"], servers[-1]["flavor"]
+    chosen = cloud("servers", "list", "--ids", "--zone", zone, "--zone", "nowhere", "--flavor", flavor).out.split()
+    assert chosen == [each["id"] for each in servers if (each["zone"], each["flavor"]) == (zone, flavor)]
+    assert len(cloud("servers", "list", "--ids", "--status", "active").out.split()) > 0
+    ended = cloud("stop", "--status", "off", "--plan")
+    assert (ended.code, "did you mean SHUTOFF?" in ended.err) == (2, True)
+    ended = cloud("servers", "list", "--status", "RESCUED")
+    assert (ended.code, "RESCUED: not a documented status; the cloud is asked for it" in ended.err) == (0, True)
 
 
 def test_nobody_who_stops_reading_is_complained_to(cloud: Bms) -> None:

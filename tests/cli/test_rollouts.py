@@ -47,7 +47,7 @@ NOTHING: RolloutArguments = {
     "ready_timeout": None,
     "settle": None,
     "window": (),
-    "zone": None,
+    "window_zone": None,
     "order_by": None,
 }
 
@@ -106,14 +106,14 @@ WRONG = [
     (["--settle", "soon"], "expected seconds, or a time such as 30s, 15m or 2h"),
     (["--window", "Sat 22-04"], "expected hours as HH:MM-HH:MM"),
     (["--window", "Sat 22:00-04:00 Nowhere/City"], "expected the IANA name of a time zone"),
-    (["--window", "Sat 22:00-04:00", "--zone", "Nowhere/City"], "expected the IANA name of a time zone"),
+    (["--window", "Sat 22:00-04:00", "--window-zone", "Nowhere/City"], "expected the IANA name of a time zone"),
     (["--window", "22:00-04:00 UTC", "--window", "12:00-13:00 Asia/Tokyo"], "expected one time zone"),
     (["--group-by", "az"], "--group-by: expected --max-unavailable or --max-groups beside it"),
     (["--max-groups", "2"], "--max-groups: expected --group-by beside it"),
     (["--settle", "30"], "--settle: expected --canary or --max-unavailable beside it"),
     (["--ready-timeout", "15m"], "--ready-timeout: expected --ready beside it"),
     (["--ready-address", "floating"], "--ready-address: expected --ready beside it"),
-    (["--zone", "UTC"], "--zone: expected --window beside it"),
+    (["--window-zone", "UTC"], "--window-zone: expected --window beside it"),
     (["--canary", "1", "--resume", "night"], "--resume: the run keeps its rollout"),
     (["--abort-sample", "5"], "--abort-sample: expected --abort-above beside it"),
     (["--server-takes", "3m"], "--server-takes: expected --plan beside it"),
@@ -198,17 +198,17 @@ def test_a_window_of_an_unknown_clock_is_refused(
 ) -> None:
     hours = (Hours("Sat 22:00-04:00", None),)
     monkeypatch.setenv("TZ", "CET-1CEST")
-    with pytest.raises(UsageError, match=r"'CET-1CEST', which is no name of one; name one with --zone"):
+    with pytest.raises(UsageError, match=r"'CET-1CEST', which is no name of one; name one with --window-zone"):
         typed(window=hours)
     monkeypatch.setenv("TZ", "/no/database")
-    with pytest.raises(UsageError, match=r"cannot be found out; name one with --zone"):
+    with pytest.raises(UsageError, match=r"cannot be found out; name one with --window-zone"):
         typed(window=hours)
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     rollout = typed(window=hours)
     assert rollout is not None
     assert rollout.window == Window("Sat 22:00-04:00", zone="Europe/Berlin")
-    assert "this machine's time zone, Europe/Berlin; --zone names another one" in capsys.readouterr().err
+    assert "this machine's time zone, Europe/Berlin; --window-zone names another one" in capsys.readouterr().err
 
 
 def test_listed_servers_are_kept_as_they_came() -> None:
@@ -223,7 +223,7 @@ RULES = ["--canary", "5", "--group-by", "tag:rack", "--max-unavailable", "50%"]
 
 def test_the_plan_has_the_waves_and_the_end_and_changes_nothing(healthy_cloud: Bms) -> None:
     window = ["--window", "00:00-24:00 Asia/Tokyo", "--settle", "30", "--ready", "tcp:22"]
-    both = ["--tag", "rack-1", "--tag", "rack-2"]
+    both = ["--tag-any", "rack-1", "--tag-any", "rack-2"]
     ended = healthy_cloud("reboot", *both, *RULES, *window, "--plan", "--server-takes", "10m")
     assert ended.code == 0
     head, canaries, first, *_ = ended.out.splitlines()
@@ -298,7 +298,7 @@ def test_a_canary_that_is_not_well_ends_the_run_with_1_and_nothing_else_is_asked
 
 
 def test_a_run_with_a_blocked_group_says_how_its_rest_may_be_tried_again(cloud: Bms) -> None:
-    found = cloud("stop", "--tag", "rack-1", "--tag", "rack-2", "-y", "--json").json
+    found = cloud("stop", "--tag-any", "rack-1", "--tag-any", "rack-2", "-y", "--json").json
     failing = [line["server_id"] for line in found if line.get("state") == "FAILED"]
     ids = "\n".join([failing[0], *cloud.ids("rack-3")[:2]])
     ended = cloud("reboot", "--max-unavailable", "1", "-y", "-q", "--key", "stuck", text=ids)
@@ -308,7 +308,7 @@ def test_a_run_with_a_blocked_group_says_how_its_rest_may_be_tried_again(cloud: 
 
 def test_the_progress_has_groups_and_what_is_unavailable(healthy_cloud: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    both = ["--tag", "rack-3", "--tag", "rack-4"]
+    both = ["--tag-any", "rack-3", "--tag-any", "rack-4"]
     ended = healthy_cloud("reboot", *both, *RULES, "-y", "--no-journal")
     assert ended.code == 0
     assert (
@@ -319,7 +319,7 @@ def test_the_progress_has_groups_and_what_is_unavailable(healthy_cloud: Bms, mon
 
 
 def test_outside_of_the_window_nothing_begins_and_the_progress_says_why(healthy_cloud: Bms) -> None:
-    window = ["--window", f"{far_day()} 10:00-11:00", "--zone", "Europe/Berlin"]
+    window = ["--window", f"{far_day()} 10:00-11:00", "--window-zone", "Europe/Berlin"]
     arguments = ["reboot", "--tag", "rack-5", *window, "-y", "--no-journal"]
     with healthy_cloud.on_a_terminal(*arguments, columns=160) as terminal:
         terminal.wait_for_text(f"waits: outside of the window {far_day()} 10:00-11:00 (Europe/Berlin), which opens at")

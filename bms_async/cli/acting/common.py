@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,17 @@ import msgspec
 from bms_async import Rollout
 from bms_async._extras import require
 from bms_async.cli.rolling import RolloutArguments, rollout_arguments
-from bms_async.cli.selection.ids import Filters, make_filters
+from bms_async.cli.selection.filters import FilterArguments, Filters, make_filters
 from bms_async.cli.selection.rollouts import make_rollout
 from bms_async.cli.terminal.exit import UsageError
 
 __all__ = ["CommonArguments", "CommonOptions", "check_common", "check_output_file", "read_common", "read_share"]
 
 
-class CommonArguments(RolloutArguments):
+class CommonArguments(RolloutArguments, FilterArguments):
     """The options that all these commands have, as click has read them."""
 
     file: str | None
-    tag: Sequence[str]
-    name: Sequence[str]
-    status: Sequence[str]
-    flavor: str | None
-    enterprise_project: str | None
     wave: int | None
     abort_above: str | None
     abort_sample: int | None
@@ -57,7 +51,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     file: str | None = None
-    filters: tuple[Filters, ...] = ()
+    filters: Filters = Filters()
     cloud: str | None = None
     wave: int | None = None
     abort_above: float | None = None
@@ -82,9 +76,7 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
     share = typed["abort_above"]
     options = CommonOptions(
         file=typed["file"],
-        filters=make_filters(
-            typed["tag"], typed["name"], typed["status"], typed["flavor"], typed["enterprise_project"]
-        ),
+        filters=make_filters(typed),
         cloud=typed["cloud"],
         wave=typed["wave"],
         abort_above=None if share is None else read_share(share),

@@ -17,7 +17,9 @@ from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
 from bms_async.cli.runs.durable import check_credentials
-from bms_async.cli.selection.ids import Filters, list_ids, list_whole_servers, read_ids
+from bms_async.cli.selection.ids import read_ids
+from bms_async.cli.selection.learning import learn_servers
+from bms_async.cli.selection.listing import check_found, list_chosen
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.confirm import confirm, confirm_number
 from bms_async.cli.terminal.exit import Code
@@ -49,12 +51,14 @@ class Task:
         operation: The call that does it.
         polls: The call that finds out how it ended.
         loses_data: Whether it is confirmed by the number of servers, also for one alone.
+        native: Whether the native list of OpenStack chooses the servers.
     """
 
     verb: str
     operation: str
     polls: str = "jobs.get"
     loses_data: bool = False
+    native: bool = False
 
     def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - mostly the same for all
         """Return what is done, for the confirmation: what stands after the cloud, or nothing.
@@ -85,22 +89,6 @@ class Task:
             server_id: A server to read.
         """
         await check_credentials(bms, server_id)
-
-    async def find(
-        self, bms: BmsClient, filters: Sequence[Filters], screen: Screen, *, whole: bool
-    ) -> list[str] | ListedServers:
-        """Return the servers that match the filters.
-
-        Args:
-            bms: The client.
-            filters: The filters.
-            screen: Where the count so far is shown.
-            whole: Whether all of their fields are needed.
-
-        Raises:
-            UsageError: There are none.
-        """
-        return await (list_whole_servers if whole else list_ids)(bms, filters, screen)
 
 
 def make_options(typed: CommonArguments) -> CommonOptions:
@@ -162,6 +150,7 @@ class _Command:
         what = task.describe(ids)
         if named:
             await task.check_credentials(self._cloud.bms, named[0])
+            await learn_servers(self._cloud, named, native=task.native)
         if options.dry_run:
             await self._print_plan(len(ids), what)
             return Code.OK
@@ -211,14 +200,16 @@ class _Command:
         )
 
     async def _list(self) -> list[str] | ListedServers:
-        rollout = self._options.rollout
+        rollout, filters = self._options.rollout, self._options.filters
         # A rollout that needs the servers would have to read them, too.
         whole = rollout is not None and rollout.needs_servers
         try:
-            return await self._task.find(self._cloud.bms, self._options.filters, self._screen, whole=whole)
+            servers = await list_chosen(self._cloud, filters, self._screen, whole=whole, native=self._task.native)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await self._screen.clear()
+        check_found(len(servers), filters)
+        return servers
 
     async def _confirm(self, count: int, what: str) -> None:
         task = self._task

@@ -31,7 +31,9 @@ from bms_async.cli.runs.durable import (
 )
 from bms_async.cli.runs.journal import NOTHING_SENT, open_journal
 from bms_async.cli.runs.saved import SavedRun, is_file, key_of_file, read_resumed, resume_lock
-from bms_async.cli.selection.ids import list_ids, list_whole_servers, read_ids
+from bms_async.cli.selection.ids import read_ids
+from bms_async.cli.selection.learning import check_credentials_by, learn_servers
+from bms_async.cli.selection.listing import check_found, list_chosen
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
@@ -121,7 +123,8 @@ class _PowerCommand:
                 return Code.OK
         servers = await self._list() if named is None else named
         if named and not options.detach:
-            await check_credentials(self._cloud.bms, named[0])
+            await check_credentials_by(self._cloud, named[0])
+            await learn_servers(self._cloud, named)
         if options.dry_run:
             await self._print_plan(servers)
             return Code.OK
@@ -223,15 +226,16 @@ class _PowerCommand:
         return self._options.wave or (head.wave if head else None)
 
     async def _list(self) -> list[str] | ListedServers:
-        rollout = self._options.rollout
+        rollout, filters = self._options.rollout, self._options.filters
+        # The rollout would have to read them, too.
+        whole = rollout is not None and rollout.needs_servers
         try:
-            if rollout is not None and rollout.needs_servers:
-                # The rollout would have to read them, too.
-                return await list_whole_servers(self._cloud.bms, self._options.filters, self._screen)
-            return await list_ids(self._cloud.bms, self._options.filters, self._screen)
+            servers = await list_chosen(self._cloud, filters, self._screen, whole=whole)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await self._screen.clear()
+        check_found(len(servers), filters)
+        return servers
 
     async def _confirm(self, count: int, *, is_safe: bool = True) -> None:
         if not self._options.yes and (count > 1 or not is_safe):

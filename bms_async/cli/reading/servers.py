@@ -12,7 +12,9 @@ import msgspec
 
 from bms_async import BmsClient, BmsError, InvalidRequestError, NotFoundError, Server
 from bms_async.cli.access.cloud import open_client, read_settings
-from bms_async.cli.selection.ids import Filters, describe, find_ids, find_servers, read_ids
+from bms_async.cli.selection.filters import Filters, describe
+from bms_async.cli.selection.ids import read_ids
+from bms_async.cli.selection.listing import find_ids, find_servers
 from bms_async.cli.terminal.cells import cell_len, padded
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.output import TableWriter, format_cell, is_terminal, json_line, write
@@ -59,7 +61,7 @@ class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
         ids: Whether to print ids only.
     """
 
-    filters: tuple[Filters, ...] = ()
+    filters: Filters = Filters()
     cloud: str | None = None
     limit: int | None = None
     columns: str | None = None

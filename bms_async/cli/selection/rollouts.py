@@ -25,7 +25,7 @@ _BESIDE = {
     "ready_address": ("ready",),
     "ready_timeout": ("ready",),
     "settle": ("canary", "max_unavailable"),
-    "zone": ("window",),
+    "window_zone": ("window",),
 }
 """Options that mean nothing without one of others."""
 
@@ -70,7 +70,7 @@ def make_rollout(arguments: RolloutArguments) -> Rollout | None:
         max_groups=arguments["max_groups"],
         ready=_make_check(arguments["ready"], arguments["ready_address"]),
         settle=arguments["settle"] or 0.0,
-        window=_make_window(arguments["window"], arguments["zone"]),
+        window=_make_window(arguments["window"], arguments["window_zone"]),
         order_by=_name_of if arguments["order_by"] == "name" else None,
     )
     timeout = arguments["ready_timeout"]
@@ -114,7 +114,7 @@ def _make_window(windows: Sequence[Hours], zone: str | None) -> Window | None:
     if len(zones) > 1:
         raise UsageError(f"--window: expected one time zone, got {' and '.join(zones)}; leave out all but one")
     named = zones[0] if zones else machine_zone()
-    how = 'name one with --zone, such as "--zone Europe/Berlin"'
+    how = 'name one with --window-zone, such as "--window-zone Europe/Berlin"'
     if named is None:
         raise UsageError(f"--window: the time zone of this machine cannot be found out; {how}")
     try:
@@ -126,5 +126,5 @@ def _make_window(windows: Sequence[Hours], zone: str | None) -> Window | None:
             f"--window: the time zone of this machine is {named!r}, which is no name of one; {how}"
         ) from error
     if not zones:
-        print_error(f"the window is by the clock of this machine's time zone, {named}; --zone names another one")
+        print_error(f"the window is by the clock of this machine's time zone, {named}; --window-zone names another one")
     return window

@@ -1,0 +1,108 @@
+"""Learns what people call the servers that a command is about: a comfort, so what cannot be learnt is left out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from bms_async import BmsError, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async.models.ids import canonical_id
+
+if TYPE_CHECKING:
+    from bms_async.cli.access.cloud import OpenClient
+
+__all__ = ["check_credentials_by", "learn_servers"]
+
+_FEW = 20
+"""Servers that are read one by one; more are looked for in the list."""
+
+_AT_ONCE = 8
+_PATIENCE = 5.0
+"""Seconds that names may delay a command for."""
+
+_YIELD_EVERY = 500
+
+
+async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool = False) -> None:
+    """Note names, zones, flavors, tags and statuses in ``cloud.known``, as far as they can be learnt soon.
+
+    A few servers are read one by one, many are looked for in the pages of the list. It takes some seconds at most, and
+    an error of the cloud is not raised.
+
+    Args:
+        cloud: The client.
+        ids: The servers; those that are known already are not read again.
+        native: Whether they are read by the native calls of OpenStack.
+    """
+    unknown: dict[str, str] = {}
+    async for server_id in _slowly(ids):
+        if server_id not in cloud.known:
+            unknown.setdefault(canonical_id(server_id), server_id)
+    if not unknown:
+        return
+    with anyio.move_on_after(_PATIENCE):
+        if len(unknown) <= _FEW:
+            await _read_each(cloud, list(unknown.values()), native=native)
+        else:
+            await _look_for(cloud, set(unknown), native=native)
+
+
+async def check_credentials_by(cloud: OpenClient, server_id: str) -> None:
+    """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
+
+    Args:
+        cloud: The client; what is read is noted in it.
+        server_id: The server to read.
+
+    Raises:
+        BmsError: It does not respond, or refuses them.
+    """
+    try:
+        cloud.known.add(await cloud.bms.servers.get(server_id))
+    except (InvalidRequestError, NotFoundError, PermissionDeniedError):
+        # A response came, and credentials that may not read a server may still stop it.
+        return
+
+
+async def _read_each(cloud: OpenClient, ids: Sequence[str], *, native: bool) -> None:
+    waiting, calls = iter(ids), cloud.bms.nova.servers if native else cloud.bms.servers
+
+    async def read() -> None:
+        for server_id in waiting:
+            try:
+                cloud.known.add(await calls.get(server_id))
+            except NotFoundError:
+                continue
+            except BmsError:
+                # What fails once for a reason of the cloud's would fail again.
+                readers.cancel_scope.cancel()
+                return
+
+    async with anyio.create_task_group() as readers:
+        for _ in range(min(_AT_ONCE, len(ids))):
+            readers.start_soon(read)
+
+
+async def _look_for(cloud: OpenClient, wanted: set[str], *, native: bool) -> None:
+    bms = cloud.bms
+    try:
+        async for server in bms.nova.servers.list_details() if native else bms.servers.list():
+            found = canonical_id(server.id)
+            if found in wanted:
+                wanted.discard(found)
+                cloud.known.add(server)
+                if not wanted:
+                    return
+    except BmsError:
+        return
+
+
+async def _slowly(ids: Iterable[str]) -> AsyncIterator[str]:
+    """Iterate over many ids without keeping the event loop."""
+    for index, server_id in enumerate(ids):
+        if index % _YIELD_EVERY == _YIELD_EVERY - 1:
+            await anyio.lowlevel.checkpoint()
+        yield server_id

@@ -1,0 +1,141 @@
+"""The servers that filters choose, as the list of the cloud has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from bms_async import Server
+from bms_async.cli.terminal.exit import UsageError
+
+from .filters import Filters, Query, Split, describe, split
+
+if TYPE_CHECKING:
+    from bms_async import BmsClient
+    from bms_async.cli.access.cloud import OpenClient
+    from bms_async.cli.terminal.progress import Screen
+
+    from .rollouts import ListedServers
+
+__all__ = ["check_found", "find_ids", "find_servers", "list_chosen", "show_count"]
+
+_PAGE = 1000
+_IDS_AT_ONCE = 200
+
+_ReadList: TypeAlias = Callable[[Query], AsyncIterable[Server]]
+
+
+def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Server]:
+    """Iterate over the servers that match the filters, each once; over all servers without a filter.
+
+    Args:
+        bms: The client.
+        filters: The filters.
+        page_size: Servers in one page.
+    """
+    return _choose(lambda query: bms.servers.list(page_size=page_size, **query), filters)
+
+
+async def _choose(read_list: _ReadList, filters: Filters) -> AsyncIterator[Server]:
+    chosen, came, seen = split(filters), set[str | None](), set[str]()
+    async for server in _read(read_list, chosen, came, seen):
+        yield server
+    named = tuple(flavor for flavor in filters.flavors if flavor not in came)
+    if named and not chosen.rest.flavors:
+        # The cloud knows a flavor by its id, and people by its name.
+        chosen = split(msgspec.structs.replace(filters, flavors=named), by_flavor=False)
+        async for server in _read(read_list, chosen, came, seen):
+            yield server
+
+
+async def _read(read_list: _ReadList, chosen: Split, came: set[str | None], seen: set[str]) -> AsyncIterator[Server]:
+    """Iterate over the servers of some lists that are not in `seen`; add the flavors that the cloud has found."""
+    for query in chosen.queries:
+        async for server in read_list(query):
+            came.add(query["flavor"])
+            if server.id not in seen and chosen.rest.fits(server):
+                seen.add(server.id)
+                yield server
+
+
+async def find_ids(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Sequence[str]]:
+    """Iterate over the ids of the same servers, several at a time; nothing else of them is read where that will do.
+
+    Args:
+        bms: The client.
+        filters: The filters.
+        page_size: Servers in one page.
+    """
+    chosen = split(filters)
+    if len(chosen.queries) == 1 and not chosen.rest and not filters.flavors:
+        # The public list reads all fields.
+        async for ids in bms.servers._list_ids(page_size=page_size, **chosen.queries[0]):  # noqa: SLF001
+            yield ids
+        return
+    found: list[str] = []
+    async for server in find_servers(bms, filters, page_size=page_size):
+        found.append(server.id)
+        if len(found) >= _IDS_AT_ONCE:
+            yield found
+            found = []
+    if found:
+        yield found
+
+
+async def list_chosen(
+    cloud: OpenClient, filters: Filters, screen: Screen, *, whole: bool, native: bool = False
+) -> list[str] | ListedServers:
+    """Return the servers that match the filters; what the list says of them is noted in the client.
+
+    Args:
+        cloud: The client.
+        filters: The filters.
+        screen: Where the count so far is shown, if it takes a while.
+        whole: Whether all of their fields are returned; else their ids alone.
+        native: Whether the native list of OpenStack is read.
+    """
+    from .rollouts import ListedServers
+
+    ids, servers, bms = list[str](), ListedServers(), cloud.bms
+    found = _choose(lambda query: _read_natively(bms, query), filters) if native else find_servers(bms, filters)
+    async for server in found:
+        cloud.known.add(server)
+        ids.append(server.id)
+        if whole:
+            servers.append(server)
+        if len(ids) % _PAGE == 0:
+            await show_count(len(ids), filters, screen)
+    return servers if whole else ids
+
+
+def _read_natively(bms: BmsClient, query: Query) -> AsyncIterable[Server]:
+    return bms.nova.servers.list_details(
+        tags=query["tags"], name=query["name"], status=query["status"], flavor=query["flavor"]
+    )
+
+
+async def show_count(count: int, filters: Filters, screen: Screen) -> None:
+    """Show how many servers match the filters so far, if it takes a while."""
+    from rich.text import Text
+
+    text = f"servers with {describe(filters)}: {count:,} so far"
+    if screen.is_live:
+        await screen.draw([Text(text, style="dim")])
+    elif screen.is_due():
+        await screen.log(text)
+
+
+def check_found(count: int, filters: Filters) -> None:
+    """Refuse to go on with no servers.
+
+    Args:
+        count: How many were found.
+        filters: The filters.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if not count:
+        raise UsageError(f"no server has {describe(filters)}; `bms servers list` shows all")
