@@ -17,11 +17,12 @@ from .app_each import COMMANDS, nova
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
 from .help import Group, Option
-from .options import OUTPUT, argument, columns_known, complete, complete_file, limits_known, option
+from .options import OUTPUT, argument, complete, complete_file, limits_known, option
 from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
     from .acting.power_options import Action, PowerArguments
+    from .terminal.forms import OutputOptions
 
 __all__ = ["app", "run_app"]
 
@@ -114,12 +115,8 @@ def servers() -> None:
 @servers.command("list", epilog=EXIT_CODES)
 @options.filters
 @option("--limit", "-n", type=click.IntRange(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
-@option(
-    "--columns", metavar="A,B,...", section=OUTPUT, shell_complete=complete(columns_known),
-    help="The columns; an unknown one lists all.",
-)  # fmt: skip
-@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, to be piped into bms stop.")
-@options.json
+@options.output("reading.servers:TABLE")
+@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, to be piped into bms stop: the same as -o ids.")
 @options.cloud
 def _servers_list(
     *,
@@ -129,9 +126,8 @@ def _servers_list(
     flavor: str | None,
     enterprise_project: str | None,
     limit: int | None,
-    columns: str | None,
+    output: OutputOptions,
     ids: bool,
-    json: bool,
     cloud: str | None,
 ) -> None:
     """List servers: aligned on a terminal, separated by tabs elsewhere."""
@@ -141,7 +137,7 @@ def _servers_list(
         from .selection.ids import make_filters
 
         filters = make_filters(tag, name, status, flavor, enterprise_project)
-        return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
+        return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, output=output, ids=ids))
 
     end(work)
 
