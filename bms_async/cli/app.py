@@ -17,12 +17,13 @@ from .app_each import COMMANDS, nova
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
 from .help import Group, Option
-from .options import OUTPUT, argument, columns_known, complete, complete_file, limits_known, option
+from .options import OUTPUT, argument, complete, complete_file, limits_known, option
 from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
     from .acting.power_options import Action, PowerArguments
     from .selection.filters import FilterArguments
+    from .terminal.forms import OutputOptions
 
 __all__ = ["app", "run_app"]
 
@@ -115,19 +116,14 @@ def servers() -> None:
 @servers.command("list", epilog=EXIT_CODES)
 @options.filters
 @option("--limit", "-n", type=click.IntRange(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
-@option(
-    "--columns", metavar="A,B,...", section=OUTPUT, shell_complete=complete(columns_known),
-    help="The columns; an unknown one lists all.",
-)  # fmt: skip
-@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, to be piped into bms stop.")
-@options.json
+@options.output("reading.servers:TABLE")
+@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, to be piped into bms stop: the same as -o ids.")
 @options.cloud
 def _servers_list(
     *,
     limit: int | None,
-    columns: str | None,
+    output: OutputOptions,
     ids: bool,
-    json: bool,
     cloud: str | None,
     **typed: Unpack[FilterArguments],
 ) -> None:
@@ -138,7 +134,7 @@ def _servers_list(
         from .selection.filters import make_filters
 
         filters = make_filters(typed)
-        return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
+        return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, output=output, ids=ids))
 
     end(work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -10,12 +11,13 @@ from click.shell_completion import CompletionItem
 
 from .help import OPTIONS, Argument, Option
 from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
+from .terminal.forms import FORMS, OutputOptions
 
 # fmt: off
 __all__ = [
-    "OUTPUT", "ROLLOUT", "RUN", "SERVERS", "apply", "argument", "bounds", "cloud", "columns_known", "complete",
+    "OUTPUT", "ROLLOUT", "RUN", "SERVERS", "apply", "argument", "bounds", "cloud", "complete", "complete_columns",
     "complete_file", "each", "file", "filters", "groups_known", "ids", "journal", "json", "key", "limits_known",
-    "option", "power", "printing", "quiet", "report", "rollout", "selection", "statuses_known", "yes",
+    "option", "output", "power", "printing", "quiet", "report", "rollout", "selection", "statuses_known", "yes",
 ]
 # fmt: on
 
@@ -31,13 +33,6 @@ OUTPUT: Final = "Output"
 def statuses_known() -> list[str]:
     """Return the statuses for completion."""
     return ["ACTIVE", "BUILD", "ERROR", "HARD_REBOOT", "REBOOT", "SHUTOFF"]
-
-
-def columns_known() -> list[str]:
-    """Return the columns for completion."""
-    from .reading.servers import COLUMNS
-
-    return list(COLUMNS)
 
 
 def limits_known() -> list[str]:
@@ -68,6 +63,30 @@ def complete(known: Callable[[], Sequence[str]]) -> Completer:
 def complete_file(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
     """Let the shell offer its files."""
     return [CompletionItem(begun, type="file")]
+
+
+def complete_columns(place: str, *, is_list: bool = True) -> Completer:
+    """Return what click asks for the columns of a command.
+
+    Args:
+        place: Where its `Table` is: a module of this package and a name in it, such as ``reading.servers:TABLE``.
+        is_list: Whether several may be typed, with commas between them; else one, with ``-`` for the reverse order.
+    """
+
+    def completed(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
+        from importlib import import_module
+
+        module, _, name = place.partition(":")
+        known = getattr(import_module(f"{__package__}.{module}"), name).columns
+        if is_list:
+            before, comma, last = begun.rpartition(",")
+            before += comma
+        else:
+            last = begun.removeprefix("-")
+            before = begun[: len(begun) - len(last)]
+        return [CompletionItem(before + value) for value in known if value.startswith(last)]
+
+    return completed
 
 
 def option(*names: str, section: str = OPTIONS, **attributes: Any) -> Callable[[F], F]:
@@ -104,6 +123,47 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 cloud = option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; default: OS_CLOUD.")
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
+
+
+def output(place: str) -> Callable[[F], F]:
+    """Add the options about rows; the command gets them as one, `output`.
+
+    Args:
+        place: Where the columns are, as of `complete_columns`.
+    """
+    add = apply(
+        option("--output", "-o", "form", type=click.Choice(FORMS), metavar="FORM", section=OUTPUT,
+               help="table, json, jsonl, yaml, csv, or ids alone."),
+        json,
+        option("--columns", metavar="A,B,...", section=OUTPUT, shell_complete=complete_columns(place),
+               help="The columns; an unknown one lists all."),
+        option("--sort", metavar="COLUMN", section=OUTPUT, shell_complete=complete_columns(place, is_list=False),
+               help="The column that orders the rows; -COLUMN reverses the order."),
+        option("--header/--no-header", default=None, section=OUTPUT,
+               help="The names of the columns above them, or not."),
+    )  # fmt: skip
+
+    def decorated(function: F) -> F:
+        @functools.wraps(function)
+        def gathering(
+            *args: Any,
+            form: str | None,
+            json: bool,
+            columns: str | None,
+            sort: str | None,
+            header: bool | None,
+            **typed: Any,
+        ) -> object:
+            if json and form not in {None, "jsonl"}:
+                raise click.UsageError(f"--json is -o jsonl; leave it out beside -o {form}")
+            output = OutputOptions("jsonl" if json else form, columns, sort, header)
+            return function(*args, output=output, **typed)
+
+        return add(gathering)  # type: ignore[return-value]  # it is called with what click has read
+
+    return decorated
+
+
 quiet = option("--quiet", "-q", is_flag=True, section=OUTPUT, help="Print failures only, without progress and results.")
 _JOURNAL = "The journal of runs; default: BMS_RUNS, or this machine's file."
 journal = option("--journal", metavar="URL", help=_JOURNAL)

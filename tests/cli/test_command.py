@@ -113,7 +113,12 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
         (["runs", "list", "--journal", "runs.db"], NOBODY, 3, "expected the address of a store"),
         (["worker", "--cloud", "mine"], {}, 3, "clouds.yaml"),
         (["jobs", "watch"], NOBODY, 2, "--from"),
-        (["servers", "list", "--columns", "id,colour"], NOBODY, 2, "there is no colour; the columns are id, name"),
+        (
+            ["servers", "list", "--columns", "id,colour"],
+            NOBODY,
+            2,
+            "no column colour; the columns are id, name",
+        ),
         (["servers", "list", "--ids", "--json"], NOBODY, 2, "--ids"),
         (["limits", "servers.fly"], NOBODY, 2, "servers.fly"),
         (["quota"], {}, 3, "bms simulator"),

@@ -25,7 +25,7 @@ NOTHING: dict[str, Any] = {
 
 
 SETTINGS = Settings(
-    endpoint="http://localhost", auth=StaticToken("t"), project_id="p", project_name="", compute_endpoint=None,
+    endpoint="http://localhost", auth=StaticToken("t"), project_id="p", project_name="", compute_endpoint="",
     identity_endpoint="", ca_bundle=None,
 )  # fmt: skip
 

@@ -165,13 +165,16 @@ class Follower:
     async def _consume(self) -> None:
         """Consume outcomes as they come, and write them as JSON if asked to."""
         lines: list[str] = []
-        async for outcome in self._run.outcomes():
-            self._on_outcome(outcome)
-            if self._json:
-                lines.append(json_line(describe(outcome)))
-            if len(lines) >= _YIELD_EVERY or (lines and self._received >= self._run.progress.done):
-                await self._write(lines)
-        await self._write(lines)
+        try:
+            async for outcome in self._run.outcomes():
+                self._on_outcome(outcome)
+                if self._json:
+                    lines.append(json_line(describe(outcome)))
+                if len(lines) >= _YIELD_EVERY or (lines and self._received >= self._run.progress.done):
+                    await self._write(lines)
+        finally:
+            # What came before a journal failed, too.
+            await self._write(lines)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._received += 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
@@ -17,36 +16,46 @@ from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.listing import find_ids, find_servers
 from bms_async.cli.terminal.cells import cell_len, padded
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
-from bms_async.cli.terminal.output import TableWriter, format_cell, is_terminal, json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import format_cell, is_terminal, json_line, write, write_aside
 from bms_async.cli.terminal.plain import plain
+from bms_async.cli.terminal.rows import RowWriter, Table, write_rows_aside
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.cli.terminal.words import quote
 
-__all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]
+__all__ = ["TABLE", "ListOptions", "list_servers", "show_servers"]
 
 _CONCURRENT_READS = 8
+_PAGE: Final = 1000
 
-COLUMNS: Final[Mapping[str, Callable[[Server], object]]] = {
-    "id": lambda server: server.id,
-    "name": lambda server: server.name,
-    "status": lambda server: server.status,
-    "power": lambda server: server.power_state,
-    "task": lambda server: server.task_state,
-    "flavor": lambda server: server.flavor and (server.flavor.id or server.flavor.name),
-    "image": lambda server: server.image and (server.image.name or server.image.id),
-    "zone": lambda server: server.availability_zone,
-    "addresses": lambda server: [address.address for group in server.addresses.values() for address in group],
-    "tags": lambda server: server.tags,
-    "key": lambda server: server.key_name,
-    "created": lambda server: server.created,
-    "updated": lambda server: server.updated,
-    "launched": lambda server: server.launched_at,
-    "description": lambda server: server.description,
-}
-_DEFAULT_COLUMNS: Final = ("id", "name", "status", "flavor", "zone", "addresses")
-_MIN_COLUMNS: Final = 3
-_ROWS_A_WRITE: Final = 200
+TABLE: Final = Table[Server](
+    columns={
+        "id": lambda server: server.id,
+        "name": lambda server: server.name,
+        "status": lambda server: server.status,
+        "power": lambda server: server.power_state,
+        "task": lambda server: server.task_state,
+        "flavor": lambda server: server.flavor and (server.flavor.id or server.flavor.name),
+        "image": lambda server: server.image and (server.image.name or server.image.id),
+        "zone": lambda server: server.availability_zone,
+        "addresses": lambda server: [address.address for group in server.addresses.values() for address in group],
+        "tags": lambda server: server.tags,
+        "key": lambda server: server.key_name,
+        "host": lambda server: server.hypervisor_hostname,
+        "fault": lambda server: server.fault and server.fault.message,
+        "created": lambda server: server.created,
+        "updated": lambda server: server.updated,
+        "launched": lambda server: server.launched_at,
+        "metadata": lambda server: server.metadata,
+        "description": lambda server: server.description,
+    },
+    usual=("id", "name", "status", "flavor", "zone", "addresses"),
+    ids=lambda server: server.id,
+    fields=plain,
+    keep=3,
+)
+"""The columns of servers."""
 
 
 class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,82 +65,63 @@ class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
         filters: The filters; none for all servers.
         cloud: A cloud of ``clouds.yaml``.
         limit: How many servers at most.
-        columns: The columns, separated by commas.
-        json: Whether to print JSON.
+        output: The form of the rows.
         ids: Whether to print ids only.
     """
 
     filters: Filters = Filters()
     cloud: str | None = None
     limit: int | None = None
-    columns: str | None = None
-    json: bool = False
+    output: OutputOptions = OutputOptions()
     ids: bool = False
 
 
 def list_servers(options: ListOptions) -> int:
     """Print the servers that match, as they come."""
-    if options.ids and (options.json or options.columns):
-        raise UsageError("--ids prints ids only; leave out --json and --columns")
-    names = _columns(options.columns)
+    output = options.output
+    if options.ids:
+        if output.form not in {None, "ids"} or output.columns is not None:
+            raise UsageError("--ids prints ids only; leave out --json, --output and --columns")
+        output = output._replace(form="ids")
+    # What is wrong with the options is said before anything is asked.
+    RowWriter(TABLE, output)
     settings = read_settings(options.cloud)
 
     async def main(_stop: SignalHandler) -> int:
         async with open_client(settings) as cloud:
-            await _write_list(cloud.bms, options, names)
+            await _write_list(cloud.bms, options, output)
         return Code.OK
 
     return run_interruptibly(main)
 
 
-async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> None:
+async def _write_list(bms: BmsClient, options: ListOptions, output: OutputOptions) -> None:
     count = 0
-    if options.limit != 0:
-        count = await (_write_ids(bms, options) if options.ids else _write_rows(bms, options, names))
+    if output.form == "ids" and output.sort is None:
+        count = await _write_ids(bms, options)
+    else:
+        page_size = _page_size(options) if output.sort is None else _PAGE
+        servers = find_servers(bms, options.filters, page_size=page_size)
+        count = await write_rows_aside(TABLE, output, servers, limit=options.limit)
     if not count and is_terminal():
         print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
 
 
 async def _write_ids(bms: BmsClient, options: ListOptions) -> int:
     count = 0
+    if options.limit == 0:
+        return count
     async for ids in find_ids(bms, options.filters, page_size=_page_size(options)):
         wanted = ids if options.limit is None else ids[: options.limit - count]
         count += len(wanted)
-        await _write_aside("".join(f"{server_id}\n" for server_id in wanted))
+        await write_aside("".join(f"{server_id}\n" for server_id in wanted))
         if count == options.limit:
             break
-    return count
-
-
-async def _write_rows(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> int:
-    pending = deque[str]()
-    columns = TableWriter(names, keep=None if options.columns else _MIN_COLUMNS, out=pending.append)
-    count = 0
-    async for server in find_servers(bms, options.filters, page_size=_page_size(options)):
-        if options.json:
-            fields = {name: plain(COLUMNS[name](server)) for name in names} if options.columns else plain(server)
-            pending.append(json_line(fields))
-        else:
-            columns.add(*(COLUMNS[name](server) for name in names))
-        count += 1
-        if len(pending) >= _ROWS_A_WRITE:
-            await _write_aside("".join(pending))
-            pending.clear()
-        if count == options.limit:
-            break
-    columns.flush()
-    await _write_aside("".join(pending))
     return count
 
 
 def _page_size(options: ListOptions) -> int:
-    return min(options.limit or 1000, 1000)
-
-
-async def _write_aside(text: str) -> None:
-    # In a thread: the reader may be slow, and the next pages come meanwhile.
-    if text:
-        await anyio.to_thread.run_sync(write, text)
+    return min(options.limit or _PAGE, _PAGE)
 
 
 def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> int:
@@ -207,14 +197,3 @@ def _add_fields(lines: list[str], fields: Sequence[tuple[str, object]], depth: i
             # The name of an enum says more than its number.
             text = format_cell(value if isinstance(value, Enum) else shown)
             lines.append(f"{indent}{padded(f'{strip_control_chars(name)}:', width)} {text}")
-
-
-def _columns(text: str | None) -> Sequence[str]:
-    if text is None:
-        return _DEFAULT_COLUMNS
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in COLUMNS]
-    if unknown or not names:
-        raise UsageError(f"--columns {text}: there {'is' if len(unknown) == 1 else 'are'} no "
-                         f"{', '.join(unknown) or 'names'}; the columns are {', '.join(COLUMNS)}")  # fmt: skip
-    return names

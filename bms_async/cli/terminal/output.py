@@ -77,11 +77,12 @@ def is_terminal() -> bool:
 
 
 def terminal_width() -> int:
-    """Return the width of standard output; 80 where it is not a terminal."""
+    """Return the width of standard output; where it is not a terminal, that of COLUMNS, which `watch` sets, or 80."""
     try:
         return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
     except (OSError, ValueError):
-        return 80
+        typed = os.environ.get("COLUMNS", "")
+        return max(20, int(typed)) if typed.isascii() and typed.isdigit() else 80
 
 
 class TableWriter:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Self
+from typing import NamedTuple, Self
 
 import anyio
 import anyio.to_thread
@@ -90,7 +91,8 @@ class Screen:
         self._is_shown = True
         width, height = self.width, max(2, self.console.height - 1)
         block = [_cropped(line, width, plain=self.is_plain) for line in lines[:height]]
-        notes, self._notes = self._notes, []
+        before = self._take()
+        notes = before.notes
         parts = [self._back()]
         wrapped = (line for note in notes for line in note.wrap(self.console, width))
         parts.extend(f"{self._styled(line)}{_CLEAR_LINE}\n" for line in wrapped)
@@ -99,24 +101,26 @@ class Screen:
         drawn = "\n".join(f"{self._styled(line)}{_CLEAR_LINE}" for line in block)
         parts.append(f"{_NO_WRAP}{drawn}{_CLEAR_BELOW}{_WRAP}\r\x1b[C")
         self._drawn = [cell_len(line.plain) for line in block]
-        await self._write(("" if self._hidden else _HIDE) + "".join(parts))
         self._hidden = True
+        await self._write(("" if before.hidden else _HIDE) + "".join(parts), before)
 
     async def log(self, text: str | None = None) -> None:
         """Write the pending lines and another one, each with the time."""
         self._is_shown = True
-        notes, self._notes = self._notes, []
+        before = self._take()
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        lines = [note.plain for note in notes] + ([] if text is None else [text])
+        lines = [note.plain for note in before.notes] + ([] if text is None else [text])
         if lines and not self.quiet:
-            await self._write("".join(f"{now} {line}\n" for line in lines))
+            await self._write("".join(f"{now} {line}\n" for line in lines), before)
 
     async def clear(self) -> None:
         """Erase the block, so that something else can be written."""
         self._is_shown = False
         if self._hidden:
-            await self._write(f"{self._back()}{_CLEAR_BELOW}{_SHOW}")
-        self._hidden, self._drawn = False, []
+            text = f"{self._back()}{_CLEAR_BELOW}{_SHOW}"
+            before = _State([], self._drawn, self._hidden)
+            self._hidden, self._drawn = False, []
+            await self._write(text, before)
 
     async def close(self) -> None:
         """Leave the block as it is, and move the cursor below it."""
@@ -125,11 +129,16 @@ class Screen:
             self._is_shown = False
             return
         self._is_shown = False
-        notes, self._notes = self._notes, []
-        rest = "".join(f"{self._styled(note)}\n" for note in notes)
-        if self._hidden or rest:
-            await self._write(("\n" if self._drawn else "") + rest + _SHOW)
+        before = self._take()
         self._hidden, self._drawn = False, []
+        rest = "".join(f"{self._styled(note)}\n" for note in before.notes)
+        if before.hidden or rest:
+            await self._write(("\n" if before.drawn else "") + rest + _SHOW, before)
+
+    def _take(self) -> _State:
+        """Take the notes, to be written; return them with what is on the terminal now."""
+        notes, self._notes = self._notes, []
+        return _State(notes, self._drawn, self._hidden)
 
     def _back(self) -> str:
         """Return the control sequence to the first line of the block, also after the terminal became narrower."""
@@ -145,8 +154,51 @@ class Screen:
             self.console.print(text, end="", soft_wrap=True)
         return capture.get()
 
-    async def _write(self, text: str) -> None:
-        await anyio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
+    async def _write(self, text: str, before: _State) -> None:
+        """Write in a thread, which is left behind if this is cancelled.
+
+        Args:
+            text: The text.
+            before: What to go back to if this is cancelled before any of it is written: notes must not be lost.
+        """
+        writing = _Writing(text)
+        try:
+            await anyio.to_thread.run_sync(writing, abandon_on_cancel=True)
+        finally:
+            if writing.withdraw():
+                self._notes[:0] = before.notes
+                self._drawn, self._hidden = before.drawn, before.hidden
+
+
+class _State(NamedTuple):
+    """What a screen has yet to print, and what is on the terminal."""
+
+    notes: list[Text]
+    drawn: list[int]
+    hidden: bool
+
+
+class _Writing:
+    """A text that is written at most once, and not at all once it was withdrawn."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lock = threading.Lock()
+        self._has_begun = self._is_withdrawn = False
+
+    def __call__(self) -> None:
+        """Write it; in a thread."""
+        with self._lock:
+            if self._is_withdrawn:
+                return
+            self._has_begun = True
+        _write(self._text)
+
+    def withdraw(self) -> bool:
+        """Have it not written any more; return False if a thread has begun to."""
+        with self._lock:
+            self._is_withdrawn = not self._has_begun
+            return self._is_withdrawn
 
 
 def draw_bar(done: int, total: int, width: int, *, plain: bool = False) -> Text:
