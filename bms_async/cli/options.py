@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from .help import OPTIONS, Argument, Option
 from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
+from .shared import pick_cloud
 
 # fmt: off
 __all__ = [
@@ -102,7 +103,7 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-cloud = option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; default: OS_CLOUD.")
+cloud = option("--cloud", metavar="NAME", callback=pick_cloud, help="A cloud of clouds.yaml; default: OS_CLOUD.")
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
 quiet = option("--quiet", "-q", is_flag=True, section=OUTPUT, help="Print failures only, without progress and results.")
 _JOURNAL = "The journal of runs; default: BMS_RUNS, or this machine's file."
