@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import wrap_secrets
 
@@ -79,7 +81,7 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     values = _flatten(cloud, where)
     for key, variable in _ALSO_VARIABLES.items():
         values[key] = values.get(key) or environment.get(variable, "")
-    return read_settings(SettingsSource(where, KEYS, values))
+    return msgspec.structs.replace(read_settings(SettingsSource(where, KEYS, values)), cloud=name)
 
 
 def read_cloud_names(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         limits_account: The name of the account in that store.
         runs: The journal of durable runs, or ``machine`` for the file of this machine; None for none.
         bare_metal: The sign of bare-metal servers, as a text; None for that of the API reference.
+        cloud: The name of the cloud in clouds.yaml; None for settings of the environment.
     """
 
     auth: Auth
@@ -88,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits_account: str | None = None
     runs: str | None = None
     bare_metal: str | None = None
+    cloud: str | None = None
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
