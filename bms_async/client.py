@@ -285,7 +285,9 @@ class BmsClient(ClientView):
         ``default_domain_id`` for the domains that are not set), ``auth_type`` (``token``, ``v3token``, ``password``,
         ``v3password``, ``aksk``), ``region_name``, ``regions``, and addresses: ``bms_endpoint_override``,
         ``compute_endpoint_override`` and ``identity_endpoint_override``, or ``bms_domain``, the cloud's DNS domain,
-        which makes them with the region.
+        which makes them with the region. Where the cloud does not say where its BMS service is, as a file that was made
+        for OpenStack's tools, ``BMS_ENDPOINT`` and ``BMS_COMPUTE_ENDPOINT``, or ``OS_REGION_NAME`` and ``BMS_DOMAIN``,
+        are used.
         With ``ak``, ``sk``, a region and no project, it is the project named like the region. ``cacert`` names the
         certificates to trust, for the default transport; ``verify: false`` and ``insecure: true`` are errors, for
         certificates are always verified. ``bms_limits``, ``bms_limits_account``, ``bms_runs`` and ``bms_bare_metal``

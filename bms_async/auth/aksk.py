@@ -155,6 +155,11 @@ class AkSkAuth:
     def __reduce__(self) -> str:
         raise TypeError("an AkSkAuth is not pickled: its secret key would be readable in the pickle")
 
+    @property
+    def access_key(self) -> str | None:
+        """The access key, which is no secret; None until a provider has given one."""
+        return None if self._keys is None else str(self._keys.access_key)
+
     def observe(self, notify: Notify) -> None:
         """Register a client that is being opened, to be notified whenever the provider was called."""
         self._observers.add(notify)

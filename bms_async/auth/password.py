@@ -125,6 +125,11 @@ class PasswordAuth:
         raise TypeError("a PasswordAuth is not pickled: its password would be readable in the pickle")
 
     @property
+    def user(self) -> str:
+        """The user's name, or id if it was given by id."""
+        return str(self._client.user.get("name") or self._client.user["id"])
+
+    @property
     def project_name(self) -> str | None:
         """The name of the project that the token is for, if it was given by name."""
         name: str | None = self._client.project.get("name")

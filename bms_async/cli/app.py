@@ -12,11 +12,11 @@ from click.shell_completion import ShellComplete, get_completion_class, shell_co
 
 from bms_async import __version__
 
-from . import options
+from . import options, shared
 from .app_each import COMMANDS, nova
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
-from .help import Group, Option
+from .help import Command, Group, Option
 from .options import OUTPUT, argument, complete, complete_file, limits_known, option
 from .terminal.streams import discard_output, print_error
 
@@ -98,14 +98,18 @@ class _Bms(Group):
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@option("--verbose", "-v", count=True, help="Log what the SDK does; twice for debug records.")
 @click.version_option(__version__, message="%(prog)s %(version)s", cls=Option, help="Show the version.")
 @click.pass_context
-def app(context: click.Context, *, verbose: int) -> None:
+def app(context: click.Context) -> None:
     """Begin to log; the help is above."""
     from .terminal.logs import begin_logging
 
-    context.call_on_close(begin_logging(verbose))
+    if shared.VERBOSE not in context.meta:
+        context.call_on_close(begin_logging(0))
+
+
+Group.everywhere = (shared.cloud_before, shared.verbose)
+Command.everywhere = (shared.verbose,)
 
 
 @app.group()

@@ -11,6 +11,7 @@ from . import options
 from .ending import EXIT_CODES, end
 from .help import Command, Group
 from .options import OUTPUT, argument, complete_file, option
+from .shared import pick_cloud
 
 if TYPE_CHECKING:
     from .rolling import RolloutArguments
@@ -179,7 +180,7 @@ def _prune(*, older_than: str, everywhere: bool, json: bool, cloud: str | None, 
 
 @click.command("worker", cls=Command, epilog=EXIT_CODES)
 @option(
-    "--cloud", "clouds", multiple=True, metavar="NAME",
+    "--cloud", "clouds", multiple=True, metavar="NAME", callback=pick_cloud,
     help="A cloud of clouds.yaml to work for; repeat it for several. Default: OS_CLOUD, or the environment.",
 )  # fmt: skip
 @options.journal

@@ -106,9 +106,19 @@ class Argument(click.Argument):
 
 
 class Command(click.Command):
-    """A command whose help has sections."""
+    """A command whose help has sections.
+
+    Attributes:
+        everywhere: Options that each command has.
+    """
 
     context_class = _Context
+    everywhere: ClassVar[Sequence[click.Option]] = ()
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return its options and arguments, and those that each command has."""
+        # A command that hands its arguments on hands on these, too.
+        return _joined(super().get_params(ctx), () if ctx.ignore_unknown_options else self.everywhere)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
@@ -120,11 +130,17 @@ class Group(click.Group):
 
     Attributes:
         sections: The heading of each command that has another than the usual one.
+        everywhere: Options that each group has, before the command.
     """
 
     context_class = _Context
     command_class = Command
     sections: ClassVar[Mapping[str, str]] = {}
+    everywhere: ClassVar[Sequence[click.Option]] = ()
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return its options and arguments, and those that each group has."""
+        return _joined(super().get_params(ctx), self.everywhere)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Print the help where nothing is asked for: it is wrong usage, but goes to standard output, for a pager."""
@@ -148,6 +164,11 @@ class Group(click.Group):
 
 
 Group.group_class = Group
+
+
+def _joined(own: list[click.Parameter], everywhere: Sequence[click.Option]) -> list[click.Parameter]:
+    """Return parameters with those before the last one, which is the option for help."""
+    return [*own[:-1], *everywhere, *own[-1:]]
 
 
 def _options_of(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from .help import OPTIONS, Argument, Option
 from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
+from .shared import pick_cloud
 from .terminal.forms import FORMS, OutputOptions
 
 # fmt: off
@@ -121,7 +122,7 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-cloud = option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; default: OS_CLOUD.")
+cloud = option("--cloud", metavar="NAME", callback=pick_cloud, help="A cloud of clouds.yaml; default: OS_CLOUD.")
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
 
 

@@ -7,11 +7,14 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import wrap_secrets
 
 from .files import Tree, candidate_paths, merge, read_first
-from .settings import Settings, SettingsSource, read_settings
+from .settings import Settings, read_settings
+from .source import SettingsSource
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint": ("bms_endpoint_override",),
@@ -54,13 +57,26 @@ _ALSO_VARIABLES = {
 }
 """Keys that a variable stands in for where the cloud does not set them."""
 
+_ENDPOINT_VARIABLES: Final[Mapping[str, str]] = {
+    "endpoint": "BMS_ENDPOINT",
+    "compute_endpoint": "BMS_COMPUTE_ENDPOINT",
+    "region": "OS_REGION_NAME",
+    "domain": "BMS_DOMAIN",
+}
+"""Settings that a variable stands in for where the cloud does not say where its BMS service is.
+
+Files that were made for OpenStack's tools have no place for that; a cloud that has an endpoint keeps it, whatever a
+shell has of another one.
+"""
+
 
 def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Read a cloud's settings from clouds.yaml, merged with secure.yaml.
 
-    Of the environment only ``OS_CLOUD``, the variables that locate the files, and ``BMS_LIMITS``,
-    ``BMS_LIMITS_ACCOUNT``, ``BMS_RUNS`` and ``BMS_BARE_METAL`` are used; the last four where the cloud does not set
-    them.
+    Of the environment only ``OS_CLOUD``, the variables that locate the files, and those that stand in for what the
+    cloud does not set are used: ``BMS_LIMITS``, ``BMS_LIMITS_ACCOUNT``, ``BMS_RUNS`` and ``BMS_BARE_METAL``; and, if it
+    does not say where its BMS service is, ``BMS_ENDPOINT`` and ``BMS_COMPUTE_ENDPOINT``, or ``OS_REGION_NAME`` and
+    ``BMS_DOMAIN``.
 
     Args:
         name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the files.
@@ -79,7 +95,19 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     values = _flatten(cloud, where)
     for key, variable in _ALSO_VARIABLES.items():
         values[key] = values.get(key) or environment.get(variable, "")
-    return read_settings(SettingsSource(where, KEYS, values))
+    source = _with_endpoint(SettingsSource(where, KEYS, values), where, values, environment)
+    return msgspec.structs.replace(read_settings(source), cloud=name)
+
+
+def _with_endpoint(
+    source: SettingsSource, where: str, values: Mapping[str, str], environment: Mapping[str, str]
+) -> SettingsSource:
+    """Return the settings with those of the variables, where they do not say where the BMS service is."""
+    if source.has("endpoint") or (source.has("region") and source.has("domain")):
+        return source
+    added = {setting: name for setting, name in _ENDPOINT_VARIABLES.items() if not source.has(setting)}
+    aliases = {setting: (*names, *filter(None, [added.get(setting)])) for setting, names in KEYS.items()}
+    return SettingsSource(where, aliases, {**values, **{name: environment.get(name, "") for name in added.values()}})
 
 
 def read_cloud_names(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

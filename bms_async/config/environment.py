@@ -8,7 +8,8 @@ from typing import Final
 
 from bms_async.redaction import wrap_secrets
 
-from .settings import Settings, SettingsSource, read_settings
+from .settings import Settings, read_settings
+from .source import SettingsSource
 
 VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint": ("BMS_ENDPOINT",),

@@ -117,7 +117,8 @@ def _yaml_parser(path: Path) -> Callable[[str], tuple[object, str]]:
         import yaml  # noqa: PLC0415 - an extra, needed for YAML files only
     except ImportError as error:
         raise ConfigurationError(
-            f"{path}: to read YAML, install the extra 'clouds': pip install 'bms-async[clouds]'; JSON needs none"
+            f"{path}: to read YAML, install pyyaml: pip install 'bms-async[clouds]' or 'bms-async[cli]';"
+            " JSON needs none"
         ) from error
 
     # The C parser is ten times faster, and the caller may be blocking an event loop.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from bms_async import auth
 from bms_async.auth import Auth
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import wrap_address, wrap_secrets
 
 from .endpoints import Endpoints, check_domain, check_region, find_endpoints, read_endpoint
+from .source import SettingsSource
 
 Kind: TypeAlias = Literal["token", "password", "keys"]
 
@@ -53,11 +53,6 @@ _INDICATORS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "keys": ("access_key", "secret_key"),
 }
 
-# Secrets, and settings that may hold one by mistake.
-_NEVER_SHOWN: Final = frozenset(
-    {"token", "password", "secret_key", "security_token", "region", "domain", "auth_type", "limits"}
-)
-
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a client.
@@ -75,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         limits_account: The name of the account in that store.
         runs: The journal of durable runs, or ``machine`` for the file of this machine; None for none.
         bare_metal: The sign of bare-metal servers, as a text; None for that of the API reference.
+        cloud: The name of the cloud in clouds.yaml; None for settings of the environment.
     """
 
     auth: Auth
@@ -88,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits_account: str | None = None
     runs: str | None = None
     bare_metal: str | None = None
+    cloud: str | None = None
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -98,58 +95,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return [(name, type(value).__name__ if name == "auth" else value) for name, value in fields]
 
 
-class SettingsSource:
-    """The settings of one source, such as the environment, under the names that they have there.
+class _Missing(NamedTuple):
+    """What is missing: its title, the setting that is the shortest way to it, and all ways as a text."""
 
-    Args:
-        where: What to call the source in errors.
-        aliases: The names of each setting; if several of them are set, they must agree.
-        values: The values by name. An empty one counts as not set.
-    """
-
-    def __init__(self, where: str, aliases: Mapping[str, tuple[str, ...]], values: Mapping[str, str]) -> None:
-        self.where = where
-        self._aliases = aliases
-        self._values = {name: wrap_secrets(value) for name, value in values.items() if value.strip()}
-
-    def __repr__(self) -> str:
-        return f"<SettingsSource {self.where}>"
-
-    def get(self, setting: str) -> str | None:
-        """Return a setting; None if it is not set.
-
-        Raises:
-            ConfigurationError: It is set under two names, with different values.
-        """
-        found = self._found(setting)
-        if len({self._values[name] for name in found}) > 1:
-            raise ConfigurationError(f"{' and '.join(found)} contradict each other in {self.where}: unset one")
-        if not found:
-            return None
-        value = self._values[found[0]]
-        return value if setting in _NEVER_SHOWN else wrap_address(str(value))
-
-    def require(self, setting: str) -> str:
-        """Return a setting that is known to be set."""
-        value = self.get(setting)
-        if value is None:
-            raise LookupError(setting)
-        return value
-
-    def has(self, *settings: str) -> bool:
-        """Return whether one of these settings is set."""
-        return any(self._found(setting) for setting in settings)
-
-    def aliases(self, *settings: str) -> str:
-        """Return the names that these settings may have, for an error that asks for one of them."""
-        return " or ".join(name for setting in settings for name in self._aliases[setting])
-
-    def used_names(self, settings: Iterable[str]) -> str:
-        """Return the names under which these settings are set."""
-        return ", ".join(name for setting in settings for name in self._found(setting))
-
-    def _found(self, setting: str) -> list[str]:
-        return [name for name in self._aliases[setting] if name in self._values]
+    title: str
+    setting: str
+    text: str
 
 
 def read_settings(source: SettingsSource) -> Settings:
@@ -162,10 +113,12 @@ def read_settings(source: SettingsSource) -> Settings:
     # The cloud makes a project for each region, with the region's name; the vendor's SDK looks that one up too.
     project = ("project_id", "project_name", *(("region",) if kind == "keys" else ()))
     if not source.has(*project):
-        missing.append(f"project ({source.aliases(*project)})")
+        missing.append(_Missing("project", project[0], f"project ({source.aliases(*project)})"))
     missing += _missing_endpoint(source)
     if missing or kind is None:
-        raise ConfigurationError(f"not set in {source.where}: {'; '.join(missing)}")
+        error = ConfigurationError(f"not set in {source.where}: {'; '.join(each.text for each in missing)}")
+        error.missing = {each.title: source.shortest_name(each.setting) for each in missing}
+        raise error
     _check_verified(source)
     endpoints, auth_url = _read_endpoints(source)
     project_id, project_name = source.get("project_id"), source.get("project_name")
@@ -211,7 +164,7 @@ def _read_endpoints(source: SettingsSource) -> tuple[Endpoints, str]:
     return endpoints, auth_url or endpoints.identity
 
 
-def _choose_kind(source: SettingsSource) -> tuple[Kind | None, list[str]]:
+def _choose_kind(source: SettingsSource) -> tuple[Kind | None, list[_Missing]]:
     """Return the kind of credentials, None if it is unclear, and which settings are missing."""
     asked = source.get("auth_type")
     if asked is not None:
@@ -236,26 +189,30 @@ def _choose_kind(source: SettingsSource) -> tuple[Kind | None, list[str]]:
     partial = [kind for kind in _REQUIRED if source.has(*_INDICATORS[kind])]
     if len(partial) == 1:
         return partial[0], _missing(source, partial[0])
-    choices = (", ".join(_missing(source, kind)) for kind in partial or _REQUIRED)
-    return None, [f"credentials: {', or else '.join(choices)}"]
+    choices = (", ".join(each.text for each in _missing(source, kind)) for kind in partial or _REQUIRED)
+    first = _missing(source, (partial or list(_REQUIRED))[0])[0]
+    return None, [_Missing("credentials", first.setting, f"credentials: {', or else '.join(choices)}")]
 
 
-def _missing(source: SettingsSource, kind: Kind) -> list[str]:
+def _missing(source: SettingsSource, kind: Kind) -> list[_Missing]:
     missing = []
     for group in _REQUIRED[kind]:
         not_needed = group == _USER_DOMAIN and source.has("user_id", "default_domain_name", "default_domain_id")
         derived = "identity_endpoint" in group and source.has("region") and source.has("domain")
         if not (source.has(*group) or not_needed or derived):
             title = group[0].removesuffix("_name").replace("_", " ")
-            missing.append(f"{title} ({source.aliases(*group)})")
+            missing.append(_Missing(title, group[0], f"{title} ({source.aliases(*group)})"))
     return missing
 
 
-def _missing_endpoint(source: SettingsSource) -> list[str]:
+def _missing_endpoint(source: SettingsSource) -> list[_Missing]:
     if source.has("endpoint"):
         return []
     parts = [source.aliases(part) for part in ("region", "domain") if not source.has(part)]
-    return [f"endpoint ({source.aliases('endpoint')}, or else {' together with '.join(parts)})"] if parts else []
+    if not parts:
+        return []
+    text = f"endpoint ({source.aliases('endpoint')}, or else {' together with '.join(parts)})"
+    return [_Missing("endpoint", "endpoint", text)]
 
 
 def _build(source: SettingsSource, kind: Kind, auth_url: str) -> Auth:

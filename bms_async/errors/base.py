@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound=Exception)
@@ -26,7 +28,14 @@ class BmsError(Exception):
 
 
 class ConfigurationError(BmsError):
-    """The client cannot be made as asked: something is missing, or settings contradict each other."""
+    """The client cannot be made as asked: something is missing, or settings contradict each other.
+
+    Attributes:
+        missing: The settings that are missing, such as ``project``, each with the shortest name that it can be set
+            by; empty where something else is wrong.
+    """
+
+    missing: Mapping[str, str] = MappingProxyType({})
 
 
 class InvalidRequestError(BmsError, ValueError):

@@ -37,7 +37,8 @@ def test_outcomes_are_lines_of_json_and_then_comes_the_sum(cloud: Bms) -> None:
 
 def test_progress_is_lines_with_the_time_and_results_are_apart_from_it(cloud: Bms) -> None:
     ended = cloud("reboot", "--tag", "rack-2", "-y", "--verify")
-    first, *_, last = ended.err.splitlines()
+    place, first, *_, last = ended.err.splitlines()
+    assert re.fullmatch(r"bms: project \w+ at http://\S+", place)
     stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
     assert re.fullmatch(stamp + r"reboot: 0 of 40, .*", first)
     assert re.fullmatch(stamp + r"reboot: 40 of 40, .*, ended; 40 asked, .*", last)
@@ -98,7 +99,7 @@ def test_one_server_in_two_spellings_is_one(cloud: Bms) -> None:
 def test_more_than_one_server_needs_a_yes_where_nobody_can_be_asked(cloud: Bms) -> None:
     ended = cloud("stop", "--tag", "rack-5")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("bms: stop 40 servers of project ")
+    assert "\nbms: stop 40 servers of project " in ended.err
     assert "confirm with --yes" in ended.err
     assert cloud("stop", "--tag", "rack-999", "-y").code == 2
 

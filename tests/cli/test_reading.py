@@ -146,7 +146,7 @@ def test_login_tells_how_long_a_token_is_good_where_the_cloud_does(cloud: Bms, m
         end = datetime.now(UTC) + timedelta(hours=2, minutes=1)
         return {"expires_at": end.isoformat(), "user": {"name": "operator\x1b[2J"}}
 
-    monkeypatch.setattr("bms_async.cli.access.login._read_token", read_token)
+    monkeypatch.setattr("bms_async.cli.access.login.read_token", read_token)
     ended = cloud("login")
     assert re.search(r"^valid +until \d{4}-\S+, 2:0[01]:\d\d from now$", ended.out, re.MULTILINE)
     assert "user         operator\N{REPLACEMENT CHARACTER}[2J\n" in ended.out

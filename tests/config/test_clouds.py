@@ -229,7 +229,7 @@ def test_everything_missing_is_named_with_the_file(machine: Machine) -> None:
     )
     for key in ("auth.password", "auth.user_domain_name", "auth.auth_url", "auth.project_id", "auth.project_name"):
         assert key in text
-    for key in ("bms_endpoint_override", "region_name together with bms_domain"):
+    for key in ("bms_endpoint_override or BMS_ENDPOINT", "region_name or OS_REGION_NAME together with bms_domain or"):
         assert key in text
 
 
@@ -239,6 +239,64 @@ def test_the_environment_does_not_mix_in(machine: Machine) -> None:
     settings = read_cloud("a", machine.environment)
     assert isinstance(settings.auth, PasswordAuth)
     assert (settings.project_id, settings.endpoint) == ("p", "https://bms.example.com")
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "compute"),
+    [
+        ({"BMS_ENDPOINT": "https://b"}, "https://b", "https://b"),
+        ({"BMS_ENDPOINT": "https://b", "BMS_COMPUTE_ENDPOINT": "https://c"}, "https://b", "https://c"),
+        ({"BMS_DOMAIN": "example.com"}, "https://bms.r.example.com", "https://ecs.r.example.com"),
+        (
+            {"BMS_DOMAIN": "example.com", "OS_REGION_NAME": "other"},
+            "https://bms.r.example.com",
+            "https://ecs.r.example.com",
+        ),
+    ],
+)
+def test_a_file_made_for_openstack_needs_one_variable_more(
+    machine: Machine, variables: dict[str, str], endpoint: str, compute: str
+) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": AUTH, "region_name": "r"}})
+    machine.environment |= variables
+    settings = read_cloud("a", machine.environment)
+    assert (settings.endpoint, settings.compute_endpoint) == (endpoint, compute)
+    assert (settings.cloud, settings.identity_endpoint) == ("a", "https://iam.example.com")
+
+
+def test_a_region_of_the_environment_stands_in_for_one_that_the_cloud_has_not(machine: Machine) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": AUTH, "bms_domain": "example.com"}})
+    machine.environment |= {"OS_REGION_NAME": "r"}
+    assert read_cloud("a", machine.environment).endpoint == "https://bms.r.example.com"
+
+
+def test_a_left_over_endpoint_is_not_that_of_a_cloud_which_says_where_it_is(machine: Machine) -> None:
+    derived = {"auth": AUTH, "region_name": "r", "bms_domain": "example.com"}
+    machine.write(machine.cwd / "clouds.yaml", {"a": derived})
+    machine.environment |= {"BMS_ENDPOINT": "https://other", "BMS_COMPUTE_ENDPOINT": "https://c"}
+    settings = read_cloud("a", machine.environment)
+    assert (settings.endpoint, settings.compute_endpoint) == (
+        "https://bms.r.example.com",
+        "https://ecs.r.example.com",
+    )
+
+
+def test_a_wrong_variable_is_named_and_not_the_key_of_the_file(machine: Machine) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": AUTH}})
+    machine.environment |= {"BMS_ENDPOINT": "bms.example.com"}
+    assert machine.failure("a").startswith("BMS_ENDPOINT")
+
+
+def test_what_is_missing_is_there_for_programs_by_its_shortest_name(machine: Machine) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": {"username": "ann", "auth_url": "https://i"}}})
+    with pytest.raises(ConfigurationError) as caught:
+        read_cloud("a", machine.environment)
+    assert caught.value.missing == {
+        "password": "auth.password",
+        "user domain": "auth.user_domain_name",
+        "project": "auth.project_id",
+        "endpoint": "bms_endpoint_override",
+    }
 
 
 @pytest.mark.parametrize(

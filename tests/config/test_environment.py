@@ -258,6 +258,13 @@ def test_an_empty_environment_names_all_the_ways() -> None:
     }
     assert named(text) == {name for several in VARIABLES.values() for name in several} - optional
     assert text.count("or else") == 3
+    with pytest.raises(ConfigurationError) as caught:
+        read_environment({})
+    assert caught.value.missing == {
+        "credentials": "OS_TOKEN",
+        "project": "OS_PROJECT_ID",
+        "endpoint": "BMS_ENDPOINT",
+    }
 
 
 def test_of_two_kinds_begun_both_are_told() -> None:

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -21,7 +21,7 @@ from bms_async.config import Settings
 
 from .known import KnownServers
 from .place import Place
-from .settings import read_settings
+from .settings import chosen_by, read_settings
 
 if TYPE_CHECKING:
     from bms_async import Runs
@@ -34,36 +34,54 @@ _PATIENCE = 1.5
 _TICK = 0.25
 
 
-class OpenClient(NamedTuple):
+class OpenClient:
     """An open client.
+
+    Args:
+        bms: The client.
+        settings: Its settings.
+        known: What is known of the servers that the command has read.
 
     Attributes:
         bms: The client.
         settings: Its settings.
         known: What is known of the servers that the command has read.
         cloud: The name of its cloud in clouds.yaml; None for the one that the environment names.
+        is_place_read: Whether `place` is complete.
     """
 
-    bms: BmsClient
-    settings: Settings
-    known: KnownServers
-    cloud: str | None = None
+    def __init__(self, bms: BmsClient, settings: Settings, known: KnownServers) -> None:
+        self.bms = bms
+        self.settings = settings
+        self.known = known
+        self.cloud = settings.cloud
+        self.is_place_read = False
+        self._place = Place(
+            endpoint=settings.endpoint,
+            cloud=settings.cloud,
+            chosen_by=chosen_by(settings),
+            project_id=settings.project_id,
+            project_name=settings.project_name or getattr(settings.auth, "project_name", None),
+        )
 
     @property
     def place(self) -> Place:
-        """The cloud, the project and the user, as far as the settings have them."""
-        return Place(
-            endpoint=self.settings.endpoint,
-            cloud=self.cloud,
-            project_id=self.bms.project_id,
-            project_name=self.settings.project_name,
-        )
+        """The cloud, the project and the user, as far as they are known; `whoami.read_place` completes it."""
+        return msgspec.structs.replace(self._place, project_id=self.bms.project_id or self._place.project_id)
 
     @property
     def where(self) -> str:
         """The project and the address, for people."""
         project = self.bms.project_id or self.settings.project_name or "?"
         return f"project {strip_control_chars(project)} at {self.settings.endpoint}"
+
+    def complete_place(self, place: Place) -> None:
+        """Note where the command acts, once that is read.
+
+        Args:
+            place: The cloud, the project and the user.
+        """
+        self._place, self.is_place_read = place, True
 
 
 @asynccontextmanager

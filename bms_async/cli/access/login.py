@@ -12,7 +12,6 @@ from bms_async import (
     BmsClient,
     BmsError,
     ConfigurationError,
-    HttpRequest,
     PermissionDeniedError,
     TransportError,
 )
@@ -25,6 +24,7 @@ from bms_async.config import Settings
 from bms_async.models import read_datetime
 
 from .cloud import open_client, read_settings
+from .whoami import read_token
 
 __all__ = ["log_in"]
 
@@ -53,7 +53,7 @@ def log_in(*, cloud: str | None, json: bool) -> int:
                     break
             # A user of another project may list all projects, and can do nothing here.
             allowed = any(check.error is None for check in checks if not check.call.startswith("identity."))
-            token = await _read_token(bms, settings) if allowed else {}
+            token = await read_token(bms, settings) if allowed else {}
             project = await _name_of(bms, bms.project_id or "") if allowed else None
         facts = _describe(settings, bms.project_id, project, token)
         if json:
@@ -91,21 +91,6 @@ async def _try(name: str, read: Callable[[], Awaitable[object]]) -> Check:
     except BmsError as error:
         return Check(name, error)
     return Check(name, None)
-
-
-async def _read_token(bms: BmsClient, settings: Settings) -> Mapping[str, object]:
-    """Return the identity service's data about our token; empty without a token, or if it refuses."""
-    request = HttpRequest(operation="login", method="GET", url=settings.identity_endpoint, headers={})
-    try:
-        headers = await settings.auth.headers(request)
-        token = headers.get("X-Auth-Token")
-        if token is None:
-            return {}
-        response = await bms.request("GET", "/v3/auth/tokens", headers={"X-Subject-Token": token}, service="identity")
-    except BmsError:
-        return {}
-    token_data = response.get("token") if isinstance(response, dict) else None
-    return token_data if isinstance(token_data, dict) else {}
 
 
 async def _name_of(bms: BmsClient, project_id: str) -> str | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 
+import click
+
+from bms_async.cli.shared import CLOUD
 from bms_async.config import Settings, read_cloud, read_environment
 
-__all__ = ["read_settings"]
+__all__ = ["chosen_by", "read_settings"]
 
 _CREDENTIALS = ("OS_TOKEN", "OS_AUTH_TOKEN", "OS_PASSWORD", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
 
@@ -26,3 +29,15 @@ def read_settings(name: str | None) -> Settings:
     if os.environ.get("OS_CLOUD") and not any(os.environ.get(name) for name in _CREDENTIALS):
         return read_cloud()
     return read_environment()
+
+
+def chosen_by(settings: Settings) -> str | None:
+    """Return what chose a cloud of ``clouds.yaml``, for people; None for the environment's variables.
+
+    Args:
+        settings: The settings of the cloud.
+    """
+    if settings.cloud is None:
+        return None
+    context = click.get_current_context(silent=True)
+    return "--cloud" if context is not None and context.meta.get(CLOUD) == settings.cloud else "OS_CLOUD"

@@ -13,6 +13,7 @@ import anyio
 
 from bms_async import BmsClient, FleetRun, JobHandle, Rollout
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
@@ -212,10 +213,10 @@ class _Command:
         return servers
 
     async def _confirm(self, count: int, what: str) -> None:
-        task = self._task
+        task, place = self._task, await show_place(self._cloud, quiet=self._options.quiet)
         if self._options.yes or (count == 1 and not task.loses_data):
             return
-        question = f"{task.verb} {pluralize(count, 'server')} of {self._cloud.where}{f' {what}' if what else ''}"
+        question = f"{task.verb} {pluralize(count, 'server')} of {place.brief}{f' {what}' if what else ''}"
         if task.loses_data:
             await confirm_number(f"{question}? What is on their system disks is lost.", count)
         else:

@@ -14,6 +14,7 @@ import msgspec
 
 from bms_async import DurableOptions, DurableRun, JobHandle
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.follow import Follower, print_in_doubt
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
@@ -238,8 +239,9 @@ class _PowerCommand:
         return servers
 
     async def _confirm(self, count: int, *, is_safe: bool = True) -> None:
+        place = await show_place(self._cloud, quiet=self._options.quiet)
         if not self._options.yes and (count > 1 or not is_safe):
-            await confirm(f"{self._action} {pluralize(count, 'server')} of {self._cloud.where}?")
+            await confirm(f"{self._action} {pluralize(count, 'server')} of {place.brief}?")
 
 
 def _describe_saved(saved: SavedRun, action: Action, file: str) -> None:

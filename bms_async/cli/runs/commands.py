@@ -10,6 +10,7 @@ import msgspec
 
 from bms_async import DurableOptions, DurableRun, OutcomeState, Rollout, RunStatus
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import WatchedRun, describe_status
@@ -185,7 +186,11 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
             print_error("`bms worker` carries it out; `bms runs watch` shows whether one does")
         return Code.OK
 
-    return _with_journal(options, _for_each(keys, change))
+    async def work(cloud: OpenClient, stop: SignalHandler) -> int:
+        await show_place(cloud)
+        return await _for_each(keys, change)(cloud, stop)
+
+    return _with_journal(options, work)
 
 
 def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
@@ -222,8 +227,9 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
             raise UsageError(f"nothing of the run {strip_control_chars(key)} is to be tried again")
         if not retry.detach:
             await check_credentials(cloud.bms)
+        place = await show_place(cloud, quiet=retry.quiet)
         if count > 1 and not retry.yes:
-            await confirm(f"{action} {pluralize(count, 'server')} of {cloud.where}?", otherwise="confirm with --yes")
+            await confirm(f"{action} {pluralize(count, 'server')} of {place.brief}?", otherwise="confirm with --yes")
         wanted_options: DurableOptions = {"wave_size": retry.wave or run.wave_size, "detach": True}
         wanted_options["abort_above"] = run.abort_above if retry.abort_above is None else retry.abort_above
         wanted_options["verify"] = retry.verify
