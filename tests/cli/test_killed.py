@@ -138,6 +138,7 @@ def test_a_batch_that_waits_for_the_limit_is_asked_for_only_once_it_is_resumed(b
     use_elsewhere(bms, "servers.reboot", 48)
     with bms.in_a_pipe("reboot", *ids, "--yes", "--key", "waits") as process:
         assert process.stderr is not None
+        assert "bms: project " in process.stderr.readline()
         assert "0 of 20" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         err = process.stderr.read()

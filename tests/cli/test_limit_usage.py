@@ -98,6 +98,7 @@ def test_what_other_programs_use_is_shown_and_planned_with(bms: Bms) -> None:
     assert 55 < float(str(shown(bms, "servers.start")["next_slot"])) <= 60.1
     with bms.in_a_pipe("start", bms.ids("rack-0")[0], "--yes") as process:
         assert process.stderr is not None
+        assert "bms: project " in process.stderr.readline()
         # The progress knows it before the run has asked for a slot.
         assert "1 call to go, next in " in process.stderr.readline()
 
