@@ -164,6 +164,11 @@ class DurableRun:
         return self._kept.wave
 
     @property
+    def wave_follows(self) -> bool:
+        """Whether `wave_size` was not asked for, but follows from `abort_above` and the number of servers."""
+        return decode_options(self._kept.options).wave_follows
+
+    @property
     def is_rollout(self) -> bool:
         """Whether it walks through its fleet as a rollout says."""
         return decode_options(self._kept.options).rollout is not None
@@ -366,6 +371,7 @@ class DurableRun:
             aborted=kept.aborted,
             extra_calls=kept.extra_calls,
             rollout=await report_rollout(self._journal, kept, outcomes, ended),
+            wave_size=kept.wave,
         )
 
     def _standing(self, noted: RolloutStanding) -> RolloutStanding:
