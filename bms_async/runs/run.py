@@ -179,6 +179,11 @@ class DurableRun:
         return self._kept.abort_above
 
     @property
+    def abort_sample(self) -> int:
+        """How many servers must have ended before `abort_above` counts."""
+        return self._kept.abort_sample
+
+    @property
     def status(self) -> RunStatus:
         """What may happen to it."""
         return self._kept.status
