@@ -196,11 +196,12 @@ file = option(
 )  # fmt: skip
 bounds = apply(
     option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
-           help="Have at most N servers in flight at once."),
+           help="At most N servers under way at once; default: see --abort-above."),
     option("--abort-above", metavar="SHARE", section=RUN,
-           help="Abort when more than this share failed: 0.02 or 2%."),
+           help="Ask no further server once more than this share of those that have ended failed: 0.02 or 2%; "
+                "0: at the first failure. Without --wave, only as many are under way at once as may fail."),
     option("--abort-sample", type=click.IntRange(min=1), metavar="N", section=RUN,
-           help="How many servers must have ended before --abort-above counts; default: 20."),
+           help="For --abort-above: let the first N servers end before it counts; default: 1."),
 )  # fmt: skip
 yes = option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation.")
 report = option(

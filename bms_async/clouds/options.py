@@ -31,14 +31,17 @@ class CloudsFleetOptions(TypedDict, total=False):
     """The priority of the run's calls in the rate limiters' queues. Default: Lane.BULK."""
 
     wave_size: int | None
-    """How many servers may be in flight at once in each cloud. Default: None, no bound."""
+    """How many servers may be in flight at once in each cloud. Default: None, no bound but the one that follows from
+    `abort_above`."""
 
     abort_above: float | None
     """Abort threshold, 0 to 1, for each cloud by itself: where too many servers fail, no further batch is sent in that
-    cloud, and the others go on. Default: None, never abort."""
+    cloud, and the others go on. What is in flight then may fail as well. So without a `wave_size` no more servers of a
+    cloud are in flight than may fail of all that it has in the run, and one at least. Default: None, never abort."""
 
     abort_sample: int
-    """How many servers of a cloud must have ended before `abort_above` counts there. Default: 20."""
+    """How many servers of a cloud must have ended before `abort_above` counts there: more than 1 tolerates failures at
+    the beginning. Default: 1."""
 
     retry_transient: bool
     """Retry a server that was busy. Default: True."""
@@ -83,13 +86,16 @@ class CloudsEachOptions(TypedDict, total=False):
     """The priority of the function's calls in the rate limiters' queues, where they name none. Default: Lane.BULK."""
 
     wave_size: int | None
-    """How many servers may be in flight at once in each cloud. Default: None, no bound."""
+    """How many servers may be in flight at once in each cloud. Default: None, no bound but the one that follows from
+    `abort_above`."""
 
     abort_above: float | None
-    """Abort threshold, for each cloud by itself. Default: None, never abort."""
+    """Abort threshold, for each cloud by itself: without a `wave_size` no more servers of a cloud are in flight than
+    may fail of all that it has in the run. Default: None, never abort."""
 
     abort_sample: int
-    """How many servers of a cloud must have ended before `abort_above` counts there. Default: 20."""
+    """How many servers of a cloud must have ended before `abort_above` counts there: more than 1 tolerates failures at
+    the beginning. Default: 1."""
 
     retry_transient: bool
     """Call the function again for a server that was busy. Default: True."""

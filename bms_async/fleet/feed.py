@@ -6,12 +6,14 @@ A feed hands out ids that were never sent. Servers that are sent again are the s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
+
+from bms_async.validation.common import MAX_BATCH_SIZE
 
 from .batch import Batch
 from .outcome import Outcome
-from .plan import REFILL_TIMEOUT, WaveLimit
+from .plan import ANY_NUMBER, REFILL_TIMEOUT, WaveLimit
 from .source import LINGER, IdSource
 from .tracker import RunTracker
 
@@ -64,16 +66,25 @@ class StreamFeed:
     New ids wait until they fill a batch, until the source is exhausted or has been silent for a second, and within a
     wave until there is room for a quarter of a batch, or for 5 s.
 
+    A wave that is a share of all servers grows as they come from the source. Where a call carries many servers, none
+    goes before a full call's worth has come, since the first calls would be of very few.
+
     Args:
         tracker: The run's.
         source: The source of new ids.
-        wave_limit: The bound on servers in flight.
+        find_wave: Returns how many may be in flight at once, by how many servers have come; None for no bound.
+        packs: Whether one call carries many servers.
     """
 
-    def __init__(self, tracker: RunTracker, source: IdSource, wave_limit: WaveLimit) -> None:
+    def __init__(
+        self, tracker: RunTracker, source: IdSource, find_wave: Callable[[int], int | None], *, packs: bool
+    ) -> None:
         self._tracker = tracker
         self._source = source
-        self._wave_limit = wave_limit
+        self._find_wave = find_wave
+        self._packs = packs
+        self._grows = find_wave(0) != find_wave(ANY_NUMBER)
+        self._wave_limit = WaveLimit(find_wave(0), None if packs else 1)
         self._returned: deque[str] = deque()
         self._waiting_for_room_since: float | None = None
 
@@ -81,6 +92,11 @@ class StreamFeed:
     def batch_size(self) -> int:
         """How many servers a batch has at most."""
         return self._wave_limit.size
+
+    @property
+    def wave_size(self) -> int | None:
+        """How many servers may be in flight at once, of those that have come so far; None for no bound."""
+        return self._find_wave(len(self._tracker.intake.pending))
 
     @property
     def is_empty(self) -> bool:
@@ -96,10 +112,13 @@ class StreamFeed:
         tracker = self._tracker
         ready = self._ready
         is_silent = self._source.last_id_at is not None and now - self._source.last_id_at >= LINGER
+        complete = tracker.source_exhausted or is_silent or bool(self._returned)
+        if self._grows and not self._grow(complete=complete):
+            return ()
         count = self._wave_limit.next_batch_size(
             ready=ready,
             in_flight=tracker.in_flight,
-            complete=tracker.source_exhausted or is_silent or bool(self._returned),
+            complete=complete,
             waited=0.0 if self._waiting_for_room_since is None else now - self._waiting_for_room_since,
         )
         if count == 0:
@@ -112,6 +131,13 @@ class StreamFeed:
         ids = self.pop_waiting(count)
         self._source.resume()
         return ids
+
+    def _grow(self, *, complete: bool) -> bool:
+        """Have the wave be a share of all servers that have come; return whether that says enough to begin."""
+        known = len(self._tracker.intake.pending)
+        self._wave_limit.resize(self._find_wave(known))
+        self._grows = not self._tracker.source_exhausted
+        return complete or not self._packs or known >= MAX_BATCH_SIZE
 
     def next_due(self, now: float) -> float | None:
         """Return when servers may go without a wake-up, by the loop's time; None if time alone changes nothing."""

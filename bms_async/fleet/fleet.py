@@ -182,7 +182,8 @@ class Fleet:
             seconds_each: Seconds from the asking of a server until its job has ended and it is ready.
             action: What is to be done to the servers: its limit counts.
             start: When the rollout begins, an aware datetime. Default: None, now.
-            wave_size: How many servers may be in flight at once. Default: None, no bound.
+            wave_size: How many servers may be in flight at once. Default: None, no bound but the one that follows from
+                `abort_above` of the rollout.
 
         Raises:
             InvalidRequestError: An argument is invalid, or a server's group cannot be found out.

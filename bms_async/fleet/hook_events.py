@@ -25,16 +25,21 @@ class RunHookEvents:
         self._action = action
         self._number = next_run_number()
 
-    def on_start(self, options: RunOptions) -> None:
-        """Emit `RunStarted`. The current task is the run's: calls made in it and below carry the run's number."""
+    def on_start(self, options: RunOptions, *, servers: int | None) -> None:
+        """Emit `RunStarted`. The current task is the run's: calls made in it and below carry the run's number.
+
+        Args:
+            options: The run's options.
+            servers: How many servers its source has, at most; None if that is not known yet.
+        """
         current_run.set(self._number)
         self._hooks.emit(
             RunStarted(
                 run=self._number,
                 action=self._action,
                 lane=options.lane.name.lower(),
-                wave_size=options.wave_size,
-                abort_above=options.abort_above,
+                wave_size=options.wave_size if servers is None else options.find_wave(servers),
+                abort_above=options.abort_rule[0],
                 verify=options.verify,
             )
         )

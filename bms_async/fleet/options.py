@@ -11,6 +11,7 @@ import msgspec
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.limits import Lane
+from bms_async.validation.aborting import find_wave
 
 from .outcome import Outcome
 from .plan import check_abort, is_number
@@ -23,7 +24,7 @@ MAX_WORKERS = 100
 
 _MOST_WORKERS = 10_000
 _MAX_NAME = 80
-ABORT_SAMPLE = 20
+ABORT_SAMPLE = 1
 """How many servers must have ended before a share of failures counts."""
 
 
@@ -35,14 +36,19 @@ class FleetOptions(TypedDict, total=False):
 
     wave_size: int | None
     """How many servers may be in flight at once, deferred ones included. A wave is refilled once there is room for a
-    quarter of a batch, or after 5 s: a call is scarcer than a server that waits. Default: None, no bound."""
+    quarter of a batch, or after 5 s: a call is scarcer than a server that waits. Default: None, no bound but the one
+    that follows from `abort_above`."""
 
     abort_above: float | None
-    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended, no further
-    batch is sent. The rest is SKIPPED, with the reason in the report. Default: None, never abort."""
+    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended so far, no
+    further batch is sent. The rest is SKIPPED, with the reason in the report. 0 ends the run at its first failure.
+    What is in flight then may fail as well. So without a `wave_size` no more servers are in flight than may fail of the
+    whole fleet, and one at least: 2,000 of 100,000 for 0.02. The fleet is what its source has given so far; a source
+    that does not say how many it has is read up to 20,000 servers ahead. Default: None, never abort."""
 
     abort_sample: int
-    """How many servers must have ended before `abort_above` counts. Default: 20."""
+    """How many servers must have ended before `abort_above` counts: more than 1 tolerates failures at the beginning.
+    Default: 1."""
 
     retry_transient: bool
     """Retry a server that was busy (BMS.0035 to BMS.0037, BMS.1001, BMS.1006), after 10 s and then after twice as long
@@ -94,13 +100,16 @@ class EachOptions(TypedDict, total=False):
     """The priority of the function's calls in the rate limiter's queue, where they name none. Default: Lane.BULK."""
 
     wave_size: int | None
-    """How many servers may be in flight at once, deferred ones included. Default: None, no bound."""
+    """How many servers may be in flight at once, deferred ones included. Default: None, no bound but the one that
+    follows from `abort_above`."""
 
     abort_above: float | None
-    """Abort threshold, as for a power run. Default: None, never abort."""
+    """Abort threshold, as for a power run: without a `wave_size` no more servers are in flight than may fail of the
+    whole fleet. Default: None, never abort."""
 
     abort_sample: int
-    """How many servers must have ended before `abort_above` counts. Default: 20."""
+    """How many servers must have ended before `abort_above` counts: more than 1 tolerates failures at the beginning.
+    Default: 1."""
 
     retry_transient: bool
     """Call the function again for a server that was busy, as a power run does. Default: True."""
@@ -200,6 +209,14 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequestError("rollout", self.rollout, "expected a Rollout, or None")
         if self.abort_above is not None and self.rollout.abort_above is not None:
             raise InvalidRequestError("abort_above", self.abort_above, "expected none beside that of the rollout")
+
+    def find_wave(self, servers: int) -> int | None:
+        """Return how many servers may be in flight at once; None for no bound.
+
+        Args:
+            servers: How many servers the run has, as far as that is known.
+        """
+        return find_wave(self.wave_size, self.abort_rule[0], servers)
 
     @property
     def abort_rule(self) -> tuple[float | None, int]:

@@ -10,6 +10,7 @@ from typing import Generic, TypeGuard, TypeVar
 from bms_async.errors import InvalidRequestError
 from bms_async.errors.base import show_value
 from bms_async.models.ids import canonical_id
+from bms_async.validation.aborting import why_abort
 from bms_async.validation.common import MAX_BATCH_SIZE, check_id, is_id
 
 from .sharded import Queue, Table
@@ -168,18 +169,31 @@ class WaveLimit:
     Args:
         wave_size: How many may be in flight at once, None for no bound.
         max_batch: How many a call carries at most; None for as many as the cloud takes.
+
+    Attributes:
+        wave_size: As the argument.
+        size: How many servers a batch has at most.
     """
 
-    __slots__ = ("_wave_size", "size")
+    __slots__ = ("_max_batch", "size", "wave_size")
 
     def __init__(self, wave_size: int | None = None, max_batch: int | None = None) -> None:
-        self._wave_size = wave_size
+        self._max_batch = max_batch
+        self.resize(wave_size)
+
+    def resize(self, wave_size: int | None) -> None:
+        """Set another bound.
+
+        Args:
+            wave_size: How many may be in flight at once, None for no bound.
+        """
+        self.wave_size = wave_size
         size = batch_size(wave_size)
-        self.size = size if max_batch is None else min(max_batch, size)
+        self.size = size if self._max_batch is None else min(self._max_batch, size)
 
     def room(self, in_flight: int) -> int:
         """Return how many servers may be sent now, at most a full batch."""
-        return self.size if self._wave_size is None else max(0, min(self.size, self._wave_size - in_flight))
+        return self.size if self.wave_size is None else max(0, min(self.size, self.wave_size - in_flight))
 
     def next_batch_size(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
         """Return how many servers the next batch has; 0 to wait for more ids, or for room.
@@ -294,6 +308,4 @@ class AbortRule:
             failed: How many are FAILED or UNKNOWN.
             ended: How many have ended, those included.
         """
-        if self._above is None or ended < max(1, self._sample) or failed <= self._above * ended:
-            return None
-        return f"{failed} of {ended} servers failed or are unknown, which is more than the share of {self._above:g}"
+        return why_abort(self._above, self._sample, failed=failed, ended=ended)

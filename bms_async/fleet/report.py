@@ -44,6 +44,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
             (its parts included), how those ended whose response was lost, and whether all states are as reported.
         unverified: How many outcomes could not be verified, since no state could be read; None without `verify`.
         rollout: What became of its groups; None without a rollout.
+        wave_size: How many servers could be in flight at once: the option of that name, or what followed from
+            `abort_above`; None for no bound.
     """
 
     action: str
@@ -59,6 +61,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     extra_calls: int = 0
     unverified: int | None = None
     rollout: RolloutReport | None = None
+    wave_size: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -191,6 +194,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
             "timed_out": self.timed_out,
             "extra_calls": self.extra_calls,
             "unverified": self.unverified,
+            "wave_size": self.wave_size,
             "by_state": dict(self.by_state),
             "by_code": dict(self.by_code),
             "measures": self.measures,

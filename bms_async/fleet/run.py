@@ -124,6 +124,11 @@ class FleetRun:
         )
 
     @property
+    def wave_size(self) -> int | None:
+        """How many servers may be in flight at once, of those that its source has given so far; None for no bound."""
+        return self._work.walk.wave_size
+
+    @property
     def report(self) -> FleetReport | None:
         """The report, None until the run has ended."""
         return self._report
@@ -238,7 +243,7 @@ class FleetRun:
     async def run(self) -> None:
         """Carry out the run; the client calls this in a task of its own."""
         if self._tracker.hook_events is not None:
-            self._tracker.hook_events.on_start(self._options)
+            self._tracker.hook_events.on_start(self._options, servers=self._source.size)
         timeout = self._options.total_timeout
         timer = None if timeout is None else self._loop.call_later(timeout, self._end_in_time)
         try:
@@ -327,6 +332,7 @@ class FleetRun:
             extra_calls=self._work.extra_calls,
             unverified=tracker.unverified,
             rollout=await self._work.walk.report(),
+            wave_size=self._work.walk.wave_size,
         )
         if tracker.hook_events is not None:
             tracker.hook_events.on_end(self._report, tracker.error)

@@ -69,6 +69,12 @@ class IdSource:
         self.scope = anyio.CancelScope()
         self.last_id_at: float | None = None
 
+    @property
+    def size(self) -> int | None:
+        """How many ids it has, those that come twice included; None if only reading them says so."""
+        ids = self._ids
+        return len(ids) if isinstance(ids, tuple | list | set | dict | deque) else None
+
     async def read(self) -> None:
         """Read all ids, note that the source is exhausted, and close it, also after an error or a cancellation."""
         with self.scope:

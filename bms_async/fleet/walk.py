@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from .feed import Feed, StreamFeed
 from .options import RunOptions
-from .plan import ANY_NUMBER, Intake, WaveLimit
+from .plan import ANY_NUMBER, Intake, batch_size
 from .rollout.gate import Gate
 from .source import IdSource
 from .tracker import RunTracker
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .rollout.report import RolloutReport
     from .rollout.standing import RolloutStanding
     from .rollout.walk import RolloutWalk
+
+
+_READ_AHEAD = 20_000
+"""How many servers are read ahead where their number says how many may be in flight."""
 
 
 class ServerSource(Protocol):
@@ -77,19 +81,34 @@ class Walk:
     ) -> None:
         self._tracker = tracker
         self._rollout: RolloutWalk | None = None
+        self._stream: StreamFeed | None = None
         self.feed: Feed
         if feed is not None:
             self.gate, self.feed = Gate(), feed
         elif options.rollout is None:
             self.gate = Gate()
-            wave_size = options.wave_size
-            self.feed = StreamFeed(tracker, source, WaveLimit(wave_size, None if packs else 1))
+            self.feed = self._stream = StreamFeed(tracker, source, options.find_wave, packs=packs)
         else:
             from .rollout.walk import RolloutWalk  # noqa: PLC0415 - most runs have no rollout
 
             self.gate = Gate(options.rollout.window)
-            self._rollout = RolloutWalk(tracker, options.rollout, options.wave_size, make_source(), redact, packs=packs)
+            above, _ = options.abort_rule
+            self._rollout = RolloutWalk(
+                tracker,
+                options.rollout,
+                make_source(),
+                redact,
+                wave_size=options.wave_size,
+                abort_above=above,
+                packs=packs,
+            )
             self.feed = self._rollout.feed
+
+    @property
+    def wave_size(self) -> int | None:
+        """How many servers may be in flight at once, as far as they are known; None for no bound."""
+        walk = self._stream or self._rollout
+        return None if walk is None else walk.wave_size
 
     @property
     def calls(self) -> int:
@@ -156,9 +175,16 @@ class Walk:
 def make_intake(options: RunOptions, *, check: bool) -> Intake:
     """Return the intake of a run: as many ids wait as a batch holds; with a rollout all of them.
 
+    Where the wave is a share of all servers, more of them are read ahead, so that it soon is what it will be.
+
     Args:
         options: The run's options.
         check: Whether ids are checked against the reference.
     """
-    size = ANY_NUMBER if options.rollout is not None else WaveLimit(options.wave_size).size
+    if options.rollout is not None:
+        size = ANY_NUMBER
+    elif options.find_wave(0) != options.find_wave(ANY_NUMBER):
+        size = _READ_AHEAD
+    else:
+        size = batch_size(options.find_wave(0))
     return Intake(size=size, check=check)

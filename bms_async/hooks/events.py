@@ -220,7 +220,8 @@ class RunStarted(_Event, frozen=True, kw_only=True):
         run: The number of the run, which its events and calls share; it is unique in the process.
         action: The action, such as ``servers.stop``.
         lane: ``interactive`` or ``bulk``.
-        wave_size: How many servers may be in flight at once; None for no bound.
+        wave_size: How many servers may be in flight at once; None for no bound, and for one that follows from
+            `abort_above` where the number of servers is not known yet.
         abort_above: The share of failures above which the run is aborted; None for no threshold.
         verify: Whether the servers' states are read back at the end.
     """

@@ -75,7 +75,9 @@ async def write_down(
         planned, unknown = await _group(intake, known, servers, action)
         plan = await run_in_thread(pack_plan, planned)
         invalid += unknown
-    batches, refused, digest = await run_in_thread(_pack, intake, options.batch_size, invalid)
+    wave = options.find_wave(sum(part.servers for part in plan) + intake.ready)
+    sized = msgspec.structs.replace(options, wave_size=wave)
+    batches, refused, digest = await run_in_thread(_pack, intake, sized.batch_size, invalid)
     if known is not None:
         # Those of which nothing is known are among them: the cloud may show them when the run is asked for again.
         unseen = pack_ids([outcome.server_id for outcome in unknown]) if unknown else None
@@ -91,10 +93,11 @@ async def write_down(
         action=action,
         key=key,
         place=place,
-        options=options,
+        options=sized,
         plan=plan,
         patience=patience,
         term=term,
+        wave_follows=wave != options.wave_size,
     )
 
 
@@ -163,6 +166,7 @@ async def write_packed(
     plan: Sequence[NewPlan] = (),
     patience: float = PATIENCE,
     term: LedBy | None = None,
+    wave_follows: bool = False,
 ) -> tuple[KeptRun, bool]:
     """Write a run of packed batches down, unless its place has one of that key; see `write_down`.
 
@@ -178,6 +182,7 @@ async def write_packed(
         plan: Its servers in the place of batches, if these are made by a rollout.
         patience: Seconds for which a journal that does not answer is asked again.
         term: The term of the leader that begins it; None if it is nobody's.
+        wave_follows: Whether the wave of the options was not asked for, but follows from `abort_above`.
     """
     abort_above, abort_sample = options.abort_rule
     run = NewRun(
@@ -185,7 +190,7 @@ async def write_packed(
         place=place,
         key=key,
         action=action,
-        options=options.kept(term).encode(),
+        options=options.kept(term, wave_follows=wave_follows).encode(),
         digest=digest,
         wave=options.wave_size,
         abort_above=abort_above,

@@ -12,6 +12,7 @@ from bms_async.fleet.rollout.kept import KeptRollout, keep
 from bms_async.fleet.rollout.rollout import Rollout
 from bms_async.journal import LedBy
 from bms_async.limits import Lane
+from bms_async.validation.aborting import find_wave
 from bms_async.validation.common import MAX_BATCH_SIZE
 
 _MAX_KEY = 255
@@ -22,14 +23,17 @@ class DurableOptions(TypedDict, total=False):
 
     wave_size: int | None
     """How many servers may be in flight at once over all workers. A batch has a quarter of them at most, so that the
-    wave is refilled while the rest goes on. Default: None, no bound."""
+    wave is refilled while the rest goes on. Default: None, no bound but the one that follows from `abort_above`."""
 
     abort_above: float | None
-    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended, whichever
-    worker saw them, no further batch is sent. Default: None, never abort."""
+    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended so far,
+    whichever worker saw them, no further batch is sent. The rest is SKIPPED. 0 ends the run at its first failure.
+    What is in flight then may fail as well. So without a `wave_size` no more servers are in flight than may fail of the
+    whole fleet, and one at least: 2,000 of 100,000 for 0.02. Default: None, never abort."""
 
     abort_sample: int
-    """How many servers must have ended before `abort_above` counts. Default: 20."""
+    """How many servers must have ended before `abort_above` counts: more than 1 tolerates failures at the beginning.
+    Default: 1."""
 
     retry_transient: bool
     """Retry a server that was busy, as `FleetOptions` has it. Default: True."""
@@ -58,6 +62,8 @@ class KeptOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     rollout: KeptRollout | None = None
     prompt: bool = False
     """Whether outcomes are written down soon: others wait for the room in the wave."""
+    wave_follows: bool = False
+    """Whether the wave follows from `abort_above` and the number of servers, since none was asked for."""
     term: LedBy | None = None
     """The term of the leader that began the run: once that is over, no server of the run is sent any more."""
 
@@ -106,16 +112,25 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The share of failures above which the run is aborted, and how many servers must have ended."""
         return RunOptions(abort_above=self.abort_above, abort_sample=self.abort_sample, rollout=self.rollout).abort_rule
 
+    def find_wave(self, servers: int) -> int | None:
+        """Return how many servers may be in flight at once; None for no bound.
+
+        Args:
+            servers: How many servers the run has.
+        """
+        return find_wave(self.wave_size, self.abort_rule[0], servers)
+
     @property
     def batch_size(self) -> int:
         """How many servers a batch has at most."""
         return MAX_BATCH_SIZE if self.wave_size is None else max(1, min(MAX_BATCH_SIZE, -(-self.wave_size // 4)))
 
-    def kept(self, term: LedBy | None = None) -> KeptOptions:
+    def kept(self, term: LedBy | None = None, *, wave_follows: bool = False) -> KeptOptions:
         """Return what workers have to know.
 
         Args:
             term: The term of the leader that begins the run; None if it is nobody's.
+            wave_follows: Whether the wave was not asked for.
         """
         return KeptOptions(
             retry_transient=self.retry_transient,
@@ -123,6 +138,7 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
             lane=self.lane,
             rollout=None if self.rollout is None else keep(self.rollout),
             prompt=self.wave_size is not None or self.rollout is not None,
+            wave_follows=wave_follows,
             term=term,
         )
 

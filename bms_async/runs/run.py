@@ -164,6 +164,11 @@ class DurableRun:
         return self._kept.wave
 
     @property
+    def wave_follows(self) -> bool:
+        """Whether `wave_size` was not asked for, but follows from `abort_above` and the number of servers."""
+        return decode_options(self._kept.options).wave_follows
+
+    @property
     def is_rollout(self) -> bool:
         """Whether it walks through its fleet as a rollout says."""
         return decode_options(self._kept.options).rollout is not None
@@ -172,6 +177,11 @@ class DurableRun:
     def abort_above(self) -> float | None:
         """The share of failures above which it is aborted; None for never."""
         return self._kept.abort_above
+
+    @property
+    def abort_sample(self) -> int:
+        """How many servers must have ended before `abort_above` counts."""
+        return self._kept.abort_sample
 
     @property
     def status(self) -> RunStatus:
@@ -366,6 +376,7 @@ class DurableRun:
             aborted=kept.aborted,
             extra_calls=kept.extra_calls,
             rollout=await report_rollout(self._journal, kept, outcomes, ended),
+            wave_size=kept.wave,
         )
 
     def _standing(self, noted: RolloutStanding) -> RolloutStanding:

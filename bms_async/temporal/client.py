@@ -91,6 +91,9 @@ async def start(
         if not getattr(known, field) > 0:
             raise InvalidRequestError(field, getattr(known, field), "expected more than 0 seconds")
     intake, invalid = await read_ids(ids, action=name, check=True)
+    wave = checked.find_wave(intake.ready)
+    known = msgspec.structs.replace(known, wave_size=wave)
+    checked = msgspec.structs.replace(checked, wave_size=wave)
     blocks, digest = await run_in_thread(_pack, intake, checked.batch_size)
     # To free a million at once would hold the loop.
     for _ in intake.pending.dismantle():
@@ -204,6 +207,7 @@ class FleetHandle:
             ended=datetime.fromtimestamp(summary.ended, UTC),
             aborted=summary.aborted,
             extra_calls=summary.total.extra_calls,
+            wave_size=summary.wave_size,
         )
 
     async def bring(self, blocks: list[bytes]) -> None:

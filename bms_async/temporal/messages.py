@@ -14,6 +14,7 @@ import msgspec
 from bms_async.errors import InvalidRequestError
 from bms_async.journal import Counts, pack_ids
 from bms_async.runs import NextBatch
+from bms_async.validation.aborting import why_abort
 
 SEND = "bms_async.send_batch"
 WATCH = "bms_async.watch_job"
@@ -34,10 +35,13 @@ class FleetOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a run.
 
     Attributes:
-        wave_size: How many servers may be in flight at once, None for no bound.
-        abort_above: Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended,
-            no further batch is sent. None for never.
-        abort_sample: How many servers must have ended before `abort_above` counts.
+        wave_size: How many servers may be in flight at once. None for no bound but the one that follows from
+            `abort_above`.
+        abort_above: Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended
+            so far, no further batch is sent. What is in flight then may fail as well. So without a `wave_size` no more
+            servers are in flight than may fail of the whole fleet, and one at least. None for never.
+        abort_sample: How many servers must have ended before `abort_above` counts: more than 1 tolerates failures at
+            the beginning.
         retry_transient: Whether busy servers are sent again.
         verify: Whether states are read back before outcomes are known.
         send_timeout: Seconds without a sign of life after which a worker that sends is taken for dead. It should
@@ -47,7 +51,7 @@ class FleetOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     wave_size: int | None = None
     abort_above: float | None = None
-    abort_sample: int = 20
+    abort_sample: int = 1
     retry_transient: bool = True
     verify: bool = False
     send_timeout: float = 30.0
@@ -213,6 +217,7 @@ class FleetSummary(msgspec.Struct, frozen=True, kw_only=True):
     aborted: str | None
     began: float
     ended: float
+    wave_size: int | None = None
 
 
 def to_json(message: msgspec.Struct) -> str:
@@ -274,9 +279,5 @@ def reason_to_abort(options: FleetOptions, counts: Counts) -> str | None:
         options: The options of the run.
         counts: How many servers have ended, by state.
     """
-    above = options.abort_above
-    ended = counts.total - counts.skipped
-    bad = counts.failed + counts.unknown
-    if above is None or ended < max(1, options.abort_sample) or bad <= above * ended:
-        return None
-    return f"{bad} of {ended} servers failed or are unknown, which is more than the share of {above:g}"
+    ended, failed = counts.total - counts.skipped, counts.failed + counts.unknown
+    return why_abort(options.abort_above, options.abort_sample, failed=failed, ended=ended)

@@ -285,4 +285,5 @@ class FleetWorkflow:
             aborted=state.aborted,
             began=state.began or workflow.time(),
             ended=workflow.time(),
+            wave_size=state.options.wave_size,
         )

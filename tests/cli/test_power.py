@@ -142,6 +142,55 @@ def test_too_many_failures_end_a_run_and_what_is_left_can_be_tried_again(cloud: 
     assert again.json[-1]["aborted"] is None
 
 
+@pytest.mark.parametrize("where", [(), ("--no-journal",)], ids=["in the journal", "in memory"])
+def test_one_server_of_nineteen_is_lost_where_the_first_failure_ends_the_run(
+    cloud: Bms, where: tuple[str, ...]
+) -> None:
+    text = "\n".join(f"missing-{number}" for number in range(19))
+    before = arrived(cloud, "servers.reboot")
+    ended = cloud("reboot", "-y", "--wave", "1", "--abort-above", "0", "--json", *where, text=text)
+    assert ended.code == 1
+    by_state = ended.json[-1]["by_state"]
+    assert (by_state["FAILED"], by_state["SKIPPED"]) == (1, 18)
+    assert arrived(cloud, "servers.reboot") == before + 1
+
+
+def test_at_most_a_wave_of_sixty_servers_is_lost(cloud: Bms) -> None:
+    text = "\n".join(f"missing-{number}" for number in range(60))
+    ended = cloud("reboot", "-y", "--wave", "5", "--abort-above", "2%", "--json", text=text)
+    by_state = ended.json[-1]["by_state"]
+    assert 1 <= by_state["FAILED"] <= 5
+    assert by_state["FAILED"] + by_state["SKIPPED"] == 60
+
+
+_IN_TIME = "at most 2 under way at once, so that --abort-above 5% can stop it in time; --wave changes that"
+
+
+def test_the_plan_and_the_run_say_how_many_are_under_way_so_that_it_can_be_stopped(cloud: Bms) -> None:
+    share = ("reboot", "--tag", "rack-5", "--abort-above", "5%")
+    plan = cloud(*share, "--plan")
+    assert f"\n{_IN_TIME}\n" in plan.out
+    assert "40 calls" in plan.out
+    [fields] = cloud(*share, "--plan", "--json").json
+    assert fields["wave"] == 2
+    assert "in time" not in cloud(*share, "--wave", "9", "--plan").out
+    assert "in time" not in cloud(*share[:3], "--plan").out
+    rolling = cloud(*share, "--max-unavailable", "4", "--plan")
+    assert _IN_TIME in rolling.out
+    assert "in 20 waves" in rolling.out
+    assert _IN_TIME in cloud("nova", *share, "--plan").out
+    asked = cloud(*share)
+    assert f"{_IN_TIME}\nbms: reboot 40 servers of" in asked.err
+    text = "\n".join(f"missing-{number}" for number in range(40))
+    said = cloud("reboot", "-y", "--abort-above", "5%", "--json", "--key", "in time", text=text)
+    assert f"bms: {_IN_TIME}\n" in said.err
+    assert said.json[-1]["by_state"]["FAILED"] <= 2
+    assert "at most 2 in flight at once" in cloud("runs", "show", "in time").out
+    again = cloud("runs", "retry", "in time", "-y", "-q", "--abort-above", "10%", "--key", "with more")
+    assert "in time;" not in again.err
+    assert "at most 4 in flight at once" in cloud("runs", "show", "with more").out
+
+
 def test_a_page_about_the_run_is_written(cloud: Bms, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     ended = cloud("reboot", "--tag", "rack-0", "-y", "-q", "--report", str(page))

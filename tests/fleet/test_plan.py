@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from bms_async.fleet.evidence import (
     recheck_outcome,
 )
 from bms_async.fleet.plan import REFILL_TIMEOUT, AbortRule, DelayQueue, Intake, WaveLimit
+from bms_async.validation.aborting import count_tolerated, find_wave, why_abort
 
 S = OutcomeState
 ACTIONS = st.sampled_from(["servers.start", "servers.stop", "servers.reboot"])
@@ -90,8 +93,36 @@ def test_a_run_is_aborted_only_by_enough_servers_and_only_above_the_share(
     above: float, sample: int, bad: int, good: int
 ) -> None:
     why = AbortRule(above, sample).reason_to_abort(failed=bad, ended=bad + good)
-    assert (why is not None) == (bad + good >= sample and bad > above * (bad + good))
+    assert (why is not None) == (bad + good >= sample and bad > Fraction(repr(above)) * (bad + good))
     assert AbortRule(None, sample).reason_to_abort(failed=bad, ended=bad + good) is None
+
+
+@given(share=st.floats(0, 1), servers=st.integers(0, 10**6))
+def test_what_is_tolerated_never_exceeds_the_share_and_one_more_would(share: float, servers: int) -> None:
+    exact, tolerated = Fraction(repr(share)), count_tolerated(share, servers)
+    assert tolerated <= exact * servers < tolerated + 1
+
+
+@given(share=st.floats(0, 1), servers=st.integers(0, 10**6))
+def test_a_wave_that_follows_from_a_share_is_what_may_fail_and_one_at_least(share: float, servers: int) -> None:
+    wave = find_wave(None, share, servers)
+    if share == 1:
+        assert wave is None
+    else:
+        assert wave is not None
+        assert wave == max(1, count_tolerated(share, servers))
+        # All of the wave may fail at once, at the very end, and the run is still within its share.
+        assert why_abort(share, 1, failed=wave, ended=servers) is None or wave == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "servers", "wave"),
+    [(0, 19, 1), (0.02, 50, 1), (0.02, 100_000, 2_000), (0.29, 100, 29), (0.02, 0, 1), (0.999, 10, 9), (1.0, 10, None)],
+)
+def test_a_wave_is_counted_by_the_share_as_it_is_written(share: float, servers: int, wave: int | None) -> None:
+    assert find_wave(None, share, servers) == wave
+    assert find_wave(7, share, servers) == 7
+    assert find_wave(None, None, servers) is None
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"])), st.lists(st.sampled_from(["b", "d", "e"]), unique=True))

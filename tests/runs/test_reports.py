@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bms_async import FleetReport, OutcomeState
+from tests.fleet.rollout._judge import books_of
 
 from ._virtual import Site, at_a_site
 
@@ -75,3 +76,26 @@ def test_a_run_that_too_many_servers_fail_in_is_aborted_whichever_worker_saw_the
     assert report.aborted is not None
     assert report.by_state[OutcomeState.SKIPPED] > 40
     assert report.by_state[OutcomeState.FAILED] + report.by_state[OutcomeState.SKIPPED] == 60
+
+
+@pytest.mark.parametrize(
+    ("servers", "options", "wave"),
+    [
+        pytest.param(19, {"wave_size": 1, "abort_above": 0}, 1, id="the first failure of a rack"),
+        pytest.param(60, {"wave_size": 5, "abort_above": 0.02}, 5, id="one wave"),
+        pytest.param(60, {"abort_above": 0.05}, 3, id="as many as may fail"),
+    ],
+)
+def test_no_more_servers_are_lost_than_a_wave_over_all_workers(
+    tmp_path: Path, servers: int, options: dict[str, Any], wave: int
+) -> None:
+    async def main(site: Site) -> FleetReport:
+        report = await durably(site, "reboot", site.ids, options, 3)
+        assert len({absence.server_id for absence in books_of(site.cloud.cloud).absences}) <= wave
+        return report
+
+    report = at_a_site(tmp_path, main, fail_share=1.0, servers=servers)
+    assert report.aborted is not None
+    assert report.wave_size == wave
+    assert 1 <= report.by_state[OutcomeState.FAILED] <= wave
+    assert report.by_state[OutcomeState.FAILED] + report.by_state[OutcomeState.SKIPPED] == servers

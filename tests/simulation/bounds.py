@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 from bms_async.simulator import Answer
 from tests.simulation.scenario import Call, Deed, RunFleet, Scenario, Suspend
 from tests.simulation.wants import Reconcile, WishMany
@@ -90,11 +93,19 @@ def _last_word(deed: Deed) -> float:
     return deed.at + (deed.count * deed.pause if isinstance(deed, RunFleet) and deed.source == "slow" else 0.0)
 
 
+def wave_of(deed: RunFleet, servers: int) -> int | None:
+    """How many servers of a deed may be under way at once; None for any number."""
+    size, share = deed.options.wave_size, deed.options.abort_above
+    if size is not None or share is None or share >= 1:
+        return size
+    return max(1, math.floor(Fraction(str(share)) * servers))
+
+
 def _waves(scenario: Scenario, deed: Deed) -> float:
     """How long a deed takes because few servers may be under way at once."""
-    if not isinstance(deed, RunFleet) or deed.options.wave_size is None:
+    if not isinstance(deed, RunFleet) or (size := wave_of(deed, deed.count)) is None:
         return 0.0
-    waves = -(deed.count // -deed.options.wave_size)
+    waves = -(deed.count // -size)
     lost = _GRACE if scenario.job_kept_seconds is not None or scenario.stillborn_share else 0.0
     lost += 2 * scenario.no_news + _MOVING if scenario.stuck_share else 0.0
     return waves * (scenario.job_seconds[1] + scenario.job_hidden_seconds + 4 * scenario.latency[1] + _A_POLL + lost)

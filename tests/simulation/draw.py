@@ -294,7 +294,7 @@ class _Draw(Dice):
             options=Options(
                 wave_size=self.number(1, 2 * count) if self.chance(0.25) else None,
                 abort_above=self.random.choice((0.0, 0.1, 0.5)) if self.chance(0.15) else None,
-                abort_sample=self.random.choice((1, 20)),
+                abort_sample=self.random.choice((None, 20)),
                 verify=self.chance(0.25),
                 retry_transient=self.chance(0.6),
                 on_outcome=self.random.choice(("sync", "async")) if self.chance(0.2) else None,

@@ -18,10 +18,11 @@ from bms_async import OutcomeState, Patience, TransportError
 from bms_async.api.bms import power
 from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
+from bms_async.fleet import options as fleet_options
 from bms_async.fleet import proving, sending
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.evidence import Evidence
-from bms_async.fleet.plan import Intake, WaveLimit
+from bms_async.fleet.plan import AbortRule, Intake, WaveLimit
 from bms_async.fleet.run import FleetRun
 from bms_async.jobs import record
 from bms_async.jobs.record import JobRecord
@@ -139,6 +140,19 @@ def _an_id_lost_when_a_refused_batch_is_parted() -> AbstractContextManager[None]
 
 def _a_wave_without_bound() -> AbstractContextManager[None]:
     return patched(WaveLimit, room=lambda self, in_flight: self.size)
+
+
+def _a_wave_that_ignores_the_threshold() -> AbstractContextManager[None]:
+    return patched(fleet_options, find_wave=lambda wave_size, _above, _servers: wave_size)
+
+
+def _a_share_that_counts_from_the_twentieth_on() -> AbstractContextManager[None]:
+    honest = AbortRule.__init__
+
+    def init(self: AbortRule, above: float | None, sample: int) -> None:
+        honest(self, above, max(20, sample))
+
+    return patched(AbortRule, __init__=init)
 
 
 def _a_poll_started_twice() -> AbstractContextManager[None]:
@@ -301,6 +315,34 @@ def _has_waves(scenario: Scenario) -> bool:
     )
 
 
+def _may_be_stopped(scenario: Scenario) -> bool:
+    """Whether a run without a wave may be aborted, and has many more servers than may fail."""
+    return any(
+        isinstance(deed, RunFleet)
+        and deed.consumers
+        and deed.source == "list"
+        and deed.durable is None
+        and deed.walk is None
+        and deed.options.wave_size is None
+        and deed.options.abort_above is not None
+        and deed.count > 1
+        for deed in scenario.deeds
+    )
+
+
+def _may_be_stopped_at_once(scenario: Scenario) -> bool:
+    """Whether a run may be aborted that has so many waves that those after the first failure are seen."""
+    return (scenario.fail_share > 0 or scenario.locked_share > 0) and any(
+        isinstance(deed, RunFleet)
+        and deed.durable is None
+        and deed.options.abort_above is not None
+        and deed.options.abort_sample is None
+        and not deed.options.verify
+        and (deed.options.wave_size or 1) * 3 < deed.count
+        for deed in scenario.deeds
+    )
+
+
 def _any(scenario: Scenario) -> bool:
     return True
 
@@ -321,6 +363,13 @@ MUTANTS = (
     Mutant("an id lost when a batch is cut", "R2", _an_id_lost_when_a_batch_is_cut, _any),
     Mutant("an id lost when a refused batch is parted", "R2", _an_id_lost_when_a_refused_batch_is_parted, _is_parted),
     Mutant("a wave without bound", "R2", _a_wave_without_bound, _has_waves),
+    Mutant("a wave that ignores the threshold", "R2", _a_wave_that_ignores_the_threshold, _may_be_stopped),
+    Mutant(
+        "a share that counts from the twentieth on",
+        "R2",
+        _a_share_that_counts_from_the_twentieth_on,
+        _may_be_stopped_at_once,
+    ),
     Mutant("a poll started twice", "R6", _a_poll_started_twice, _any),
     Mutant("a 404 believed at once", "R2", _a_404_believed_at_once, lambda scenario: scenario.job_hidden_seconds > 0),
     Mutant(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 
 from bms_async import CallError, Outcome, OutcomeState, TransportError
 from bms_async.errors import NotReadyError, ServerStateError
 from tests.simulation.actors import UNFIT, RanFleet
+from tests.simulation.bounds import wave_of
 from tests.simulation.evidence import SLACK, Evidence
 from tests.simulation.ledger import Exchange
 from tests.simulation.natives import judge_native
@@ -35,11 +37,17 @@ def judge_runs(evidence: Evidence) -> Iterator[str]:
         yield from _count(evidence, ran)
         yield from _judge_time(evidence, ran)
         yield from _judge_wave(evidence, ran)
+        yield from _judge_abort(ran)
         yield from _judge_pauses(evidence, ran)
         for outcome in ran.outcomes:
             wrong = _judge(evidence, ran, outcome)
             if wrong is not None:
                 yield f"R2 {ran.deed.action} of {outcome.server_id} is {outcome.state.value}, but {wrong}"
+
+
+def fit_of(ran: RanFleet) -> set[str]:
+    """The different servers of a run whose ids are fit."""
+    return {each.lower() for each in ran.handed if each not in UNFIT}
 
 
 def _count(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
@@ -108,8 +116,29 @@ def _judge_pauses(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
                 return
 
 
+def _judge_abort(ran: RanFleet) -> Iterator[str]:
+    """Hold what ended after the share was exceeded against what can have been under way then."""
+    options, deed = ran.deed.options, ran.deed
+    most = wave_of(deed, len(fit_of(ran)))
+    # What is held back, and what several workers write down, comes in another order than it was counted in.
+    if options.abort_above is None or most is None or options.verify or deed.durable is not None:
+        return
+    failed = ended = late = 0
+    is_over = False
+    for outcome in ran.outcomes:
+        if outcome.state is OutcomeState.SKIPPED:
+            continue
+        ended += 1
+        late += is_over
+        failed += outcome.state in (OutcomeState.FAILED, OutcomeState.UNKNOWN)
+        exceeds = failed > Fraction(str(options.abort_above)) * ended
+        is_over = is_over or (exceeds and ended >= (options.abort_sample or 1))
+    if late >= most:
+        yield f"R2 {late} servers ended after the share was exceeded, and {most} could be under way"
+
+
 def _judge_wave(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
-    most = ran.options.get("wave_size")
+    most = wave_of(ran.deed, len(fit_of(ran)))
     if most is None:
         return
     # Of one whose outcome is known, nobody can see to it any more that it is not under way.
@@ -127,7 +156,7 @@ def _judge_wave(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
         under_way += change
         worst = max(worst, under_way)
     if worst > most:
-        yield f"R2 {worst} servers were under way at once, and wave_size is {most}"
+        yield f"R2 {worst} servers were under way at once, and the wave is {most}"
 
 
 def _judge(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:

@@ -58,7 +58,7 @@ def rollout_of(walk: Walk, deed: RunFleet, ran: RanFleet, cloud: RecordingCloud)
         settle=walk.settle,
         window=Window(walk.window, zone=walk.zone) if walk.hours else None,
         abort_above=deed.options.abort_above,
-        abort_sample=deed.options.abort_sample,
+        abort_sample=deed.options.abort_sample or 1,
         order_by=order if walk.order_by else None,
     )
 

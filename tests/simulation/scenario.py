@@ -97,7 +97,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
 
     wave_size: int | None = None
     abort_above: float | None = None
-    abort_sample: int = 20
+    abort_sample: int | None = None
     verify: bool = False
     retry_transient: bool = True
     on_outcome: Literal["sync", "async"] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,9 @@ def read_share(text: str) -> float:
         UsageError: It is not a share.
     """
     try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
+        # 0.7 % is 0.007, and not the little less that a division of floats makes of it.
+        share = float(Decimal(text.removesuffix("%")).scaleb(-2 if text.endswith("%") else 0))
+    except ArithmeticError:
         share = -1.0
     if not 0 <= share <= 1:
         raise UsageError(f"--abort-above {text}: expected a share from 0 to 1, such as 0.02 or 2%")

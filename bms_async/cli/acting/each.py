@@ -14,6 +14,7 @@ import anyio
 from bms_async import BmsClient, FleetRun, JobHandle, Rollout
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
+from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
@@ -23,7 +24,7 @@ from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.selection.listing import check_found, list_chosen
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.confirm import confirm, confirm_number
-from bms_async.cli.terminal.exit import Code
+from bms_async.cli.terminal.exit import Code, print_error
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize
@@ -152,13 +153,14 @@ class _Command:
         if named:
             await task.check_credentials(self._cloud.bms, named[0])
             await learn_servers(self._cloud, named, native=task.native)
+        bounds = Bounds(options.wave, options.abort_above, len(set(map(canonical_id, ids))))
         if options.dry_run:
-            await self._print_plan(len(ids), what)
+            await self._print_plan(len(ids), what, bounds)
             return Code.OK
-        await self._confirm(len(ids), what)
-        return await self._run(servers, len(set(map(canonical_id, ids))))
+        await self._confirm(len(ids), what, bounds)
+        return await self._run(servers, bounds)
 
-    async def _run(self, servers: list[str] | ListedServers, count: int) -> int:
+    async def _run(self, servers: list[str] | ListedServers, bounds: Bounds) -> int:
         options, task, jobs = self._options, self._task, list[str]()
 
         def on_job(job: JobHandle) -> None:
@@ -176,9 +178,9 @@ class _Command:
             self._cloud,
             self._screen,
             json=options.json,
-            wave=options.wave,
+            wave=bounds.size,
             batch=1,
-            servers=count,
+            servers=bounds.servers,
             operation=task.operation,
             polls=task.polls,
         )
@@ -186,14 +188,17 @@ class _Command:
         code = await follower.follow()
         return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
 
-    async def _print_plan(self, count: int, what: str) -> None:
+    async def _print_plan(self, count: int, what: str, bounds: Bounds) -> None:
         note = f"each of them {what}\n" if what else ""
+        if bounds.text is not None:
+            note += f"{bounds.text}\n"
         if self._options.rollout is not None:
             note += "its canaries, groups, checks and windows are not in these times\n"
         await print_plan(
             self._task.verb,
             self._cloud,
             count,
+            wave=bounds.size,
             batch=1,
             json=self._options.json,
             operation=self._task.operation,
@@ -212,8 +217,10 @@ class _Command:
         check_found(len(servers), filters)
         return servers
 
-    async def _confirm(self, count: int, what: str) -> None:
+    async def _confirm(self, count: int, what: str, bounds: Bounds) -> None:
         task, place = self._task, await show_place(self._cloud, quiet=self._options.quiet)
+        if bounds.text is not None and not self._options.quiet:
+            print_error(bounds.text)
         if self._options.yes or (count == 1 and not task.loses_data):
             return
         question = f"{task.verb} {pluralize(count, 'server')} of {place.brief}{f' {what}' if what else ''}"

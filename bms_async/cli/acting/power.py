@@ -15,6 +15,7 @@ import msgspec
 from bms_async import DurableOptions, DurableRun, JobHandle
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
+from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.follow import Follower, print_in_doubt
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
@@ -126,16 +127,19 @@ class _PowerCommand:
         if named and not options.detach:
             await check_credentials_by(self._cloud, named[0])
             await learn_servers(self._cloud, named)
+        count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
+        bounds = Bounds(self._wave, self._abort_above, count)
         if options.dry_run:
-            await self._print_plan(servers)
+            await self._print_plan(servers, bounds)
             return Code.OK
-        await self._confirm(len(servers), is_safe=saved is None or saved.left is not None or self._action != "reboot")
+        is_safe = saved is None or saved.left is not None or self._action != "reboot"
+        await self._confirm(len(servers), is_safe=is_safe, note=bounds.text)
         if not _needs_journal(options, servers):
-            return await self._run_in_memory(servers)
+            return await self._run_in_memory(servers, bounds)
         return await self._run_in_journal(servers)
 
-    async def _print_plan(self, servers: list[str] | ListedServers) -> None:
-        options, wave, count = self._options, self._wave, len(servers)
+    async def _print_plan(self, servers: list[str] | ListedServers, bounds: Bounds) -> None:
+        options, wave, count = self._options, bounds.size, len(servers)
         if options.rollout is not None:
             await print_waves(
                 self._action,
@@ -145,10 +149,12 @@ class _PowerCommand:
                 wave=wave,
                 server_takes=options.server_takes,
                 json=options.json,
+                note=bounds.text,
             )
             return
         batch = kept_batch_size(wave) if count > 1 and not options.no_journal else batch_size(wave)
-        await print_plan(self._action, self._cloud, count, batch=batch, json=options.json)
+        note = "" if bounds.text is None else f"{bounds.text}\n"
+        await print_plan(self._action, self._cloud, count, wave=wave, batch=batch, json=options.json, note=note)
 
     async def _resume(self, key: str) -> int:
         options, bms = self._options, self._cloud.bms
@@ -160,8 +166,9 @@ class _PowerCommand:
                 raise UsageError(
                     f"--plan: the run {strip_control_chars(key)} keeps the plan of its rollout; leave it out"
                 )
-            batch = kept_batch_size(run.wave_size)
-            await print_plan(self._action, self._cloud, left, batch=batch, json=options.json)
+            wave = run.wave_size
+            batch = kept_batch_size(wave)
+            await print_plan(self._action, self._cloud, left, wave=wave, batch=batch, json=options.json)
             return Code.OK
         print_held(run)
         await self._confirm(left)
@@ -171,8 +178,7 @@ class _PowerCommand:
         options, bms, key = self._options, self._cloud.bms, self._options.key
         known = None if key is None else await find_run(bms, key)
         head = self._saved.head if self._saved else None
-        wanted: DurableOptions = {"wave_size": self._wave}
-        wanted["abort_above"] = head.abort_above if options.abort_above is None and head else options.abort_above
+        wanted: DurableOptions = {"wave_size": self._wave, "abort_above": self._abort_above}
         wanted["verify"] = options.verify or (head is not None and head.verify)
         if options.abort_sample is not None:
             wanted["abort_sample"] = options.abort_sample
@@ -192,7 +198,7 @@ class _PowerCommand:
             )
         return await self._carry_on(run)
 
-    async def _run_in_memory(self, servers: list[str] | ListedServers) -> int:
+    async def _run_in_memory(self, servers: list[str] | ListedServers, bounds: Bounds) -> int:
         options, bms, jobs = self._options, self._cloud.bms, list[str]()
 
         def on_job(job: JobHandle) -> None:
@@ -200,16 +206,21 @@ class _PowerCommand:
 
         await note_usage(self._action, self._cloud)
         begin = {"start": bms.fleet.start, "stop": bms.fleet.stop, "reboot": bms.fleet.reboot}[self._action]
-        wave = options.wave
-        wanted: FleetOptions = {"wave_size": wave, "abort_above": options.abort_above, "verify": options.verify}
+        wanted: FleetOptions = {"wave_size": options.wave, "abort_above": options.abort_above}
+        wanted["verify"] = options.verify
         if options.abort_sample is not None:
             wanted["abort_sample"] = options.abort_sample
         wanted |= {"rollout": options.rollout, "on_job": on_job}
         run = begin(servers, **wanted)
-        count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
-        followed, batch = MemoryRun(run, jobs), batch_size(wave)
         follower = Follower(
-            self._action, followed, self._cloud, self._screen, json=options.json, wave=wave, batch=batch, servers=count
+            self._action,
+            MemoryRun(run, jobs),
+            self._cloud,
+            self._screen,
+            json=options.json,
+            wave=bounds.size,
+            batch=batch_size(bounds.size),
+            servers=bounds.servers,
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
@@ -226,6 +237,11 @@ class _PowerCommand:
         head = self._saved.head if self._saved else None
         return self._options.wave or (head.wave if head else None)
 
+    @property
+    def _abort_above(self) -> float | None:
+        head, typed = self._saved.head if self._saved else None, self._options.abort_above
+        return head.abort_above if typed is None and head else typed
+
     async def _list(self) -> list[str] | ListedServers:
         rollout, filters = self._options.rollout, self._options.filters
         # The rollout would have to read them, too.
@@ -238,8 +254,10 @@ class _PowerCommand:
         check_found(len(servers), filters)
         return servers
 
-    async def _confirm(self, count: int, *, is_safe: bool = True) -> None:
+    async def _confirm(self, count: int, *, is_safe: bool = True, note: str | None = None) -> None:
         place = await show_place(self._cloud, quiet=self._options.quiet)
+        if note is not None and not self._options.quiet:
+            print_error(note)
         if not self._options.yes and (count > 1 or not is_safe):
             await confirm(f"{self._action} {pluralize(count, 'server')} of {place.brief}?")
 

@@ -55,6 +55,7 @@ async def print_plan(
     cloud: OpenClient,
     servers: int,
     *,
+    wave: int | None,
     batch: int,
     json: bool,
     operation: str | None = None,
@@ -66,6 +67,7 @@ async def print_plan(
         action: What would be done, in a word, such as ``stop``.
         cloud: The client.
         servers: The number of servers.
+        wave: How many servers are under way at once; None for any number.
         batch: How many servers one call takes at most.
         json: Whether to print JSON.
         operation: The call that would do it; by default the action of ``servers``.
@@ -78,7 +80,7 @@ async def print_plan(
     least = time_of_last_call(calls, spent=usage.spent, capacity=capacity, blocked=usage.blocked_for)
     if json:
         plan: dict[str, object] = {"type": "plan", "action": name, "servers": servers}
-        plan |= {"calls": calls, "limit": limit, "used": used, "least_seconds": round(least, 1)}
+        plan |= {"wave": wave, "calls": calls, "limit": limit, "used": used, "least_seconds": round(least, 1)}
         write(json_line(plan))
         return
     write(

@@ -31,6 +31,7 @@ async def print_waves(
     wave: int | None,
     server_takes: float | None,
     json: bool,
+    note: str | None = None,
 ) -> None:
     """Print which waves a rollout has, and when its end is to be expected.
 
@@ -42,6 +43,7 @@ async def print_waves(
         wave: How many servers may be in flight at once.
         server_takes: Seconds that a server takes until it is well.
         json: Whether to print JSON.
+        note: What else there is to say for people; None for nothing.
 
     Raises:
         InvalidRequestError: The group of a server cannot be found out.
@@ -60,6 +62,7 @@ async def print_waves(
     )
     assumed = f"if each server takes {duration(takes)} until it is well (--server-takes)"
     lines = [f"{head} in {pluralize(plan.waves, 'wave')}, {assumed}"]
+    lines += [] if note is None else [note]
     lines += [_line(wave, zone, names_groups=bool(groups)) for wave in plan.first_waves]
     if plan.waves > len(plan.first_waves):
         lines.append(f"  and {pluralize(plan.waves - len(plan.first_waves), 'wave')} more")
@@ -94,6 +97,7 @@ def _describe(plan: RolloutPlan) -> dict[str, object]:
         "skipped": plan.skipped,
         "groups": plan.groups,
         "calls": plan.calls,
+        "wave": plan.wave_size,
         "waves": plan.waves,
         "first_waves": [
             {

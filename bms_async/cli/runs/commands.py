@@ -11,6 +11,7 @@ import msgspec
 from bms_async import DurableOptions, DurableRun, OutcomeState, Rollout, RunStatus
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
+from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import WatchedRun, describe_status
@@ -228,10 +229,15 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
         if not retry.detach:
             await check_credentials(cloud.bms)
         place = await show_place(cloud, quiet=retry.quiet)
+        # A wave that follows from the threshold is that of a larger fleet.
+        wave = retry.wave or (None if run.wave_follows else run.wave_size)
+        above = run.abort_above if retry.abort_above is None else retry.abort_above
+        if (note := Bounds(wave, above, count).text) is not None and not retry.quiet:
+            print_error(note)
         if count > 1 and not retry.yes:
             await confirm(f"{action} {pluralize(count, 'server')} of {place.brief}?", otherwise="confirm with --yes")
-        wanted_options: DurableOptions = {"wave_size": retry.wave or run.wave_size, "detach": True}
-        wanted_options["abort_above"] = run.abort_above if retry.abort_above is None else retry.abort_above
+        wanted_options: DurableOptions = {"wave_size": wave, "abort_above": above, "detach": True}
+        wanted_options["abort_sample"] = run.abort_sample
         wanted_options["verify"] = retry.verify
         wanted_options["rollout"] = retry.rollout
         # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.

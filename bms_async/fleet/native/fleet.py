@@ -37,14 +37,19 @@ class NativeFleetOptions(TypedDict, total=False):
     """The priority of the run's calls in the rate limiter's queue. Default: Lane.BULK."""
 
     wave_size: int | None
-    """How many servers may be in flight at once, deferred ones included. Default: None, no bound."""
+    """How many servers may be in flight at once, deferred ones included. Default: None, no bound but the one that
+    follows from `abort_above`."""
 
     abort_above: float | None
-    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended, no further
-    call is made. The rest is SKIPPED, with the reason in the report. Default: None, never abort."""
+    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended so far, no
+    further call is made. The rest is SKIPPED, with the reason in the report. 0 ends the run at its first failure.
+    What is in flight then may fail as well. So without a `wave_size` no more servers are in flight than may fail of the
+    whole fleet, and one at least: 2,000 of 100,000 for 0.02. The fleet is what its source has given so far; a source
+    that does not say how many it has is read up to 20,000 servers ahead. Default: None, never abort."""
 
     abort_sample: int
-    """How many servers must have ended before `abort_above` counts. Default: 20."""
+    """How many servers must have ended before `abort_above` counts: more than 1 tolerates failures at the beginning.
+    Default: 1."""
 
     retry_transient: bool
     """Call a server again that was in another task, after 10 s and then after twice as long each time, six times in

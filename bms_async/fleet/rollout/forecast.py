@@ -72,6 +72,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         begins: When the first servers are asked, in UTC; None if there are none.
         ends: When the last server will be well, in UTC; None if that is more than 366 days away.
         left: How many servers will not have been asked by then; 0 if `ends` is known.
+        wave_size: How many servers may be in flight at once; None for no bound.
     """
 
     servers: int
@@ -83,6 +84,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     begins: datetime | None
     ends: datetime | None
     left: int
+    wave_size: int | None = None
 
 
 class Forecast:
@@ -152,6 +154,7 @@ class Forecast:
             begins=waves.begins,
             ends=self._start + timedelta(seconds=self._last_end) if is_known and self._servers else None,
             left=planner.waiting,
+            wave_size=planner.wave_size,
         )
 
     def _send(self, now: float) -> Iterator[None]:

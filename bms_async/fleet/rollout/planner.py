@@ -24,6 +24,7 @@ from fractions import Fraction
 from typing import Final
 
 from bms_async.fleet.sharded import Table
+from bms_async.validation.aborting import find_wave
 from bms_async.validation.common import MAX_BATCH_SIZE
 
 from .books import Books
@@ -50,8 +51,12 @@ class RolloutPlanner(RolloutProgress):
             rounded down, but one server at least. None for no bound.
         max_groups: How many groups may be touched at once, None for no bound.
         settle: Seconds from the end of a server until its room is free.
-        max_in_flight: How many servers may be under way at once, None for no bound.
+        max_in_flight: How many servers may be under way at once. None: by `abort_above` and how many there are.
+        abort_above: The share of failures above which the run is aborted, None for never.
         packs: Whether many servers go in one call, so that a small batch waits for more.
+
+    Attributes:
+        wave_size: How many servers may be under way at once, None for no bound; final once all were added.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class RolloutPlanner(RolloutProgress):
         max_groups: int | None = None,
         settle: float = 0.0,
         max_in_flight: int | None = None,
+        abort_above: float | None = None,
         packs: bool = True,
     ) -> None:
         super().__init__(Books(max_groups), Settling(settle), RolloutPhase.CANARY if canary else RolloutPhase.MAIN)
@@ -69,7 +75,9 @@ class RolloutPlanner(RolloutProgress):
         self._max_unavailable = (
             Fraction(repr(max_unavailable)) if isinstance(max_unavailable, float) else max_unavailable
         )
-        self._max_in_flight = sys.maxsize if max_in_flight is None else max_in_flight
+        self._abort_above = abort_above
+        self.wave_size = max_in_flight
+        self._max_in_flight = sys.maxsize
         self._settle = settle
         self._canary = canary
         self._canaries_left = 0
@@ -95,6 +103,8 @@ class RolloutPlanner(RolloutProgress):
     def sealing(self) -> Iterator[None]:
         """Do what `seal` does, in steps of some milliseconds."""
         self.waiting = len(self._chains)
+        self.wave_size = find_wave(self.wave_size, self._abort_above, self.waiting)
+        self._max_in_flight = sys.maxsize if self.wave_size is None else self.wave_size
         self._canaries_left = min(self._canary, self.waiting)
         for number, group in enumerate(self._books.groups, 1):
             group.allowed = allowed_of(group.size, self._max_unavailable)

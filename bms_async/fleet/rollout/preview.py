@@ -60,6 +60,7 @@ async def preview(
         max_groups=rollout.max_groups,
         settle=rollout.settle,
         max_in_flight=wave_size,
+        abort_above=rollout.abort_above,
     )
     hidden = await _hand_over(tracker.intake, known, source, planner)
 

@@ -21,7 +21,7 @@ Check: TypeAlias = Callable[[Server], Awaitable[bool]]
 OrderBy: TypeAlias = Callable[[Server], object]
 
 _READY_TIMEOUT = 900.0
-_ABORT_SAMPLE = 20
+_ABORT_SAMPLE = 1
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +56,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         ready_timeout: Seconds that a server has to become ready, from the first check at its job's end on.
         settle: Seconds between the readiness of a server and the next of its group.
         window: When something may begin; what has begun is followed to its end. None for always.
-        abort_above: Abort threshold, as the run's option of that name.
-        abort_sample: How many servers must have ended before `abort_above` counts.
+        abort_above: Abort threshold, as the run's option of that name: no more servers are in flight than may fail of
+            the whole fleet, unless the run has a `wave_size`; `max_unavailable` bounds each group beside that.
+        abort_sample: How many servers must have ended before `abort_above` counts: more than 1 tolerates failures at
+            the beginning.
         order_by: A function of the `Server`; servers go in the order of what it returns. None: as given.
     """
 

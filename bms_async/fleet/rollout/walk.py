@@ -33,9 +33,10 @@ class RolloutWalk:
     Args:
         tracker: The run's.
         rollout: The rollout.
-        wave_size: How many servers may be in flight at once; None for no bound.
         servers: Reads servers of which only the ids were given.
         redact: Removes secrets from a text.
+        wave_size: How many servers may be in flight at once. None: by `abort_above` and how many there are.
+        abort_above: The share of failures above which the run is aborted, None for never.
         packs: Whether one call carries many servers.
 
     Attributes:
@@ -46,10 +47,11 @@ class RolloutWalk:
         self,
         tracker: RunTracker,
         rollout: Rollout,
-        wave_size: int | None,
         servers: ServerSource,
         redact: Callable[[str], str],
         *,
+        wave_size: int | None,
+        abort_above: float | None,
         packs: bool,
     ) -> None:
         self._tracker = tracker
@@ -65,6 +67,7 @@ class RolloutWalk:
             max_groups=rollout.max_groups,
             settle=rollout.settle,
             max_in_flight=wave_size,
+            abort_above=abort_above,
             packs=packs,
         )
         self.feed = RolloutFeed(tracker, self._planner, packs=packs)
@@ -85,6 +88,11 @@ class RolloutWalk:
         self._last_standing: RolloutStanding | None = None
         self._preparing = anyio.CancelScope()
         self._exits = AsyncExitStack()
+
+    @property
+    def wave_size(self) -> int | None:
+        """How many servers may be in flight at once, as soon as all are known; None for no bound."""
+        return self._planner.wave_size
 
     @property
     def calls(self) -> int:

@@ -17,6 +17,7 @@ import msgspec
 
 from bms_async.journal.records import Block, Claim, LedBy, NewBatch, NewBlock, Step
 from bms_async.journal.statements import RollBack, Row, Statement, Transaction, ask
+from bms_async.validation.aborting import why_abort
 
 from .claims import LEASE
 from .leaders import leads
@@ -302,17 +303,13 @@ def count_outcomes(
     ((number, above, sample, known, bad, first),) = rows
     if counts.total:
         yield from ask(INSERT_BLOCK, claim.run, number, claim.number, counts.total, block.body)
-    if (
-        above is not None
-        and int(known or 0) >= max(1, int(sample or 1))
-        and int(bad or 0) > float(above) * int(known or 0)
-    ):
-        share = f"which is more than the share of {float(above):g}"
-        text = f"{int(bad or 0)} of {int(known or 0)} servers failed or are unknown, {share}"
+    share = None if above is None else float(above)
+    why = why_abort(share, int(sample or 1), failed=int(bad or 0), ended=int(known or 0))
+    if why is not None:
         yield from ask(
             "UPDATE bms_async_runs SET status = 'aborted', aborted = $2 WHERE id = $1 AND status IN ('open', 'paused')",
             claim.run,
-            text,
+            why,
         )
     return int(first or 0)
 
