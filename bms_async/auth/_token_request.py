@@ -162,7 +162,9 @@ class TokenClient:
             except CallError as error:
                 if not is_retryable(error):
                     refusal = refused_error(error, self._hint)
-                    _log.warning("%s was refused (%d); %s", OPERATION, refusal.status, self._hint)
+                    _log.warning(
+                        "%s was refused (%d); %s", OPERATION, refusal.status, self._hint, extra={"is_raised": True}
+                    )
                     raise refusal from None
                 if attempt >= attempts:
                     raise unavailable_error(error, attempt) from error

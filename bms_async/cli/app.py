@@ -18,6 +18,7 @@ from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
 from .help import Command, Group, Option
 from .options import OUTPUT, argument, complete, complete_file, limits_known, option
+from .settings_help import LoginCommand
 from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
@@ -305,11 +306,14 @@ def _quota(*, json: bool, cloud: str | None) -> None:
     end(work)
 
 
-@app.command("login", epilog=EXIT_CODES)
+@app.command("login", cls=LoginCommand, epilog=EXIT_CODES)
 @options.json
 @options.cloud
 def _login(*, json: bool, cloud: str | None) -> None:
-    """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed."""
+    """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed.
+
+    Below are all settings that lead to a cloud.
+    """
 
     def work() -> int:
         from .access.login import log_in

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import click
 
-__all__ = ["OPTIONS", "Argument", "Command", "Group", "Option"]
+__all__ = ["OPTIONS", "Argument", "Command", "Group", "Option", "write_rows"]
 
 OPTIONS: Final = "Options"
 """The section of options that have no other one."""
@@ -122,7 +122,7 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
-        _write(formatter, _options_of(self, ctx))
+        write_rows(formatter, _options_of(self, ctx))
 
 
 class Group(click.Group):
@@ -160,7 +160,7 @@ class Group(click.Group):
             # All of the first paragraph, where click would cut it.
             text = " ".join((command.help or "").partition("\n\n")[0].split())
             sections.setdefault(self.sections.get(name, "Commands"), []).append((name, text))
-        _write(formatter, {**sections, **_options_of(self, ctx)})
+        write_rows(formatter, {**sections, **_options_of(self, ctx)})
 
 
 Group.group_class = Group
@@ -180,6 +180,12 @@ def _options_of(command: click.Command, context: click.Context) -> dict[str, lis
     return sections
 
 
-def _write(formatter: click.HelpFormatter, sections: Rows) -> None:
+def write_rows(formatter: click.HelpFormatter, sections: Rows) -> None:
+    """Write sections of names with descriptions.
+
+    Args:
+        formatter: The page.
+        sections: The rows below each heading.
+    """
     if isinstance(formatter, _Formatter):
         formatter.write_sections(sections)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from bms_async import BmsClient, ConfigurationError, Limits
+from bms_async import AuthenticationError, BmsClient, ConfigurationError, Limits
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.logs import NOTES
 from bms_async.cli.terminal.texts import duration, strip_control_chars
@@ -21,6 +21,7 @@ from bms_async.config import Settings
 
 from .known import KnownServers
 from .place import Place
+from .refusals import note_refusal
 from .settings import chosen_by, read_settings
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ async def open_client(settings: Settings, runs: Runs | None = None) -> AsyncIter
                 yield OpenClient(bms, settings, KnownServers())
         except Exception as raised:  # noqa: BLE001 - raised again below, outside of the task group, which would wrap it
             error = raised
+            if isinstance(raised, AuthenticationError):
+                note_refusal(raised, settings.auth)
         finally:
             tasks.cancel_scope.cancel()
     waits.look()

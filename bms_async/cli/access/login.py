@@ -24,6 +24,7 @@ from bms_async.config import Settings
 from bms_async.models import read_datetime
 
 from .cloud import open_client, read_settings
+from .refusals import note_refusal
 from .whoami import read_token
 
 __all__ = ["log_in"]
@@ -48,6 +49,8 @@ def log_in(*, cloud: str | None, json: bool) -> int:
             checks: list[Check] = []
             for name, read in _reads(bms).items():
                 checks.append(await _try(name, read))
+                if isinstance(checks[-1].error, AuthenticationError):
+                    note_refusal(checks[-1].error, settings.auth)
                 if isinstance(checks[-1].error, AuthenticationError | TransportError | ConfigurationError):
                     # These errors are the same for all calls, and repeated attempts may lock an access key.
                     break
@@ -118,9 +121,8 @@ def _describe(
 
 
 def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
-    project = f"{facts['project_id']}" + (
-        f" ({strip_control_chars(str(facts['project_name']))})" if facts["project_name"] else ""
-    )
+    known = [facts["project_id"], f"({facts['project_name']})" if facts["project_id"] else facts["project_name"]]
+    project = strip_control_chars(" ".join(str(each) for each in known if each and each != "(None)")) or "-"
     lines = [f"endpoint     {facts['endpoint']}", f"credentials  {facts['credentials']}"]
     if facts["user"]:
         lines.append(f"user         {strip_control_chars(str(facts['user']))}")
@@ -137,7 +139,10 @@ def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: 
             lines.append(f"  allowed  {check.call}")
             continue
         word = "refused" if isinstance(check.error, ApiError) else "failed "
-        text = strip_control_chars(str(check.error)).removeprefix(f"{check.call}: ")
+        # What was refused is noted on these.
+        is_refused = isinstance(check.error, AuthenticationError)
+        shown = explain_error(check.error).text if is_refused else str(check.error)
+        text = strip_control_chars(shown).removeprefix(f"{check.call}: ")
         lines.append(f"  {word}  {check.call}: {text}")
         if isinstance(check.error, PermissionDeniedError):
             lines.append(f"           {explain_error(check.error).advice}")

@@ -19,14 +19,12 @@ from bms_async.config import Settings
 
 from .cloud import OpenClient
 from .place import Place
+from .refusals import shorten_key
 
 __all__ = ["read_place", "read_token", "show_place"]
 
 _PATIENCE: Final = 2.0
 """Seconds that the identity service has to say whose a token is."""
-
-_SHOWN: Final = 4
-"""How many characters of an access key are shown."""
 
 
 async def show_place(cloud: OpenClient, *, quiet: bool = False) -> Place:
@@ -91,8 +89,8 @@ def _user_of(auth: Auth) -> str | None:
     if isinstance(auth, PasswordAuth):
         return auth.user
     if isinstance(auth, AkSkAuth):
-        key = auth.access_key
-        return None if key is None else f"access key {key[:_SHOWN]}..."
+        key = shorten_key(auth)
+        return f"access key {key}" if key else None
     return None
 
 

@@ -55,11 +55,7 @@ class Failure(NamedTuple):
     code: Code
 
 
-_SET_UP = (
-    "The shortest way: export BMS_ENDPOINT=https://... OS_PROJECT_ID=... OS_TOKEN=..., or name a cloud of clouds.yaml"
-    " with --cloud. `bms login` checks it; `bms simulator` is a cloud for experiments without an account."
-)
-_REFUSED = "The credentials were refused. A token expires within a day: get a new one, and check it with `bms login`."
+_REFUSED = "The credentials were refused: `bms login` shows whose they are."
 _ADDRESS = "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN), then the network and the proxy."
 
 
@@ -69,11 +65,13 @@ def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - one retur
     if isinstance(error, UsageError | InvalidRequestError):
         return Failure(text, "", Code.USAGE)
     if isinstance(error, ConfigurationError):
-        # Errors about a missing extra or an unreadable file say themselves what to do.
-        return Failure(text, _SET_UP if "not set in" in text else "", Code.CREDENTIALS)
+        # Each says itself what to do.
+        return Failure(text, "", Code.CREDENTIALS)
     documented = explain(getattr(error, "code", None))
     if isinstance(error, AuthenticationError):
-        return Failure(text, _REFUSED, Code.CREDENTIALS)
+        # A note says what was refused, which the error does not know.
+        text, _, advice = (getattr(error, "__notes__", None) or [f"{text}\n{_REFUSED}"])[0].partition("\n")
+        return Failure(text, advice, Code.CREDENTIALS)
     if isinstance(error, PermissionDeniedError) or (documented and documented.remedy is Remedy.PERMISSION):
         return Failure(text, _grant(error), Code.CREDENTIALS)
     if isinstance(error, JobError | FleetError):

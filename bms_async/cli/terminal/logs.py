@@ -24,6 +24,9 @@ class NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass on a record."""
+        if getattr(record, "is_raised", False) and self.level >= logging.WARNING:
+            # The command prints the error, which says the same.
+            return
         # It may have the cloud's message in it; a traceback keeps its lines.
         text = "\n".join(map(strip_control_chars, self.format(record).splitlines()))
         if self.sink is None:
