@@ -175,7 +175,7 @@ class _Command:
             MemoryRun(run, jobs),
             self._cloud,
             self._screen,
-            json=options.json,
+            output=options.output,
             wave=options.wave,
             batch=1,
             servers=count,
@@ -195,7 +195,7 @@ class _Command:
             self._cloud,
             count,
             batch=1,
-            json=self._options.json,
+            output=self._options.output,
             operation=self._task.operation,
             note=note,
         )

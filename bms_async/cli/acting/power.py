@@ -144,11 +144,11 @@ class _PowerCommand:
                 options.rollout,
                 wave=wave,
                 server_takes=options.server_takes,
-                json=options.json,
+                output=options.output,
             )
             return
         batch = kept_batch_size(wave) if count > 1 and not options.no_journal else batch_size(wave)
-        await print_plan(self._action, self._cloud, count, batch=batch, json=options.json)
+        await print_plan(self._action, self._cloud, count, batch=batch, output=options.output)
 
     async def _resume(self, key: str) -> int:
         options, bms = self._options, self._cloud.bms
@@ -161,7 +161,7 @@ class _PowerCommand:
                     f"--plan: the run {strip_control_chars(key)} keeps the plan of its rollout; leave it out"
                 )
             batch = kept_batch_size(run.wave_size)
-            await print_plan(self._action, self._cloud, left, batch=batch, json=options.json)
+            await print_plan(self._action, self._cloud, left, batch=batch, output=options.output)
             return Code.OK
         print_held(run)
         await self._confirm(left)
@@ -182,7 +182,7 @@ class _PowerCommand:
         self._stop.on_first_signal = wait_for_the_run
         run = await begin_run(bms, self._action, servers, key=key, options=wanted)
         if options.detach:
-            print_detached(run, was_known=known is not None, json=options.json)
+            print_detached(run, was_known=known is not None, output=options.output)
             return Code.OK
         if known is not None:
             print_held(known)
@@ -209,7 +209,14 @@ class _PowerCommand:
         count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
         followed, batch = MemoryRun(run, jobs), batch_size(wave)
         follower = Follower(
-            self._action, followed, self._cloud, self._screen, json=options.json, wave=wave, batch=batch, servers=count
+            self._action,
+            followed,
+            self._cloud,
+            self._screen,
+            output=options.output,
+            wave=wave,
+            batch=batch,
+            servers=count,
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
@@ -218,7 +225,13 @@ class _PowerCommand:
     async def _carry_on(self, run: DurableRun) -> int:
         options = self._options
         return await carry_on(
-            run, self._cloud, self._stop, self._screen, json=options.json, quiet=options.quiet, report=options.report
+            run,
+            self._cloud,
+            self._stop,
+            self._screen,
+            output=options.output,
+            quiet=options.quiet,
+            report=options.report,
         )
 
     @property
