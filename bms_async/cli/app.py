@@ -13,6 +13,7 @@ from click.shell_completion import ShellComplete, get_completion_class, shell_co
 from bms_async import __version__
 
 from . import options, shared
+from .app_api import api
 from .app_each import COMMANDS, nova
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
@@ -71,7 +72,7 @@ class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs", "nova"), "Servers"),
         **dict.fromkeys(("runs", "worker"), "Runs"),
-        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login"), "Cloud"),
+        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login", "api"), "Cloud"),
         **dict.fromkeys(("simulator", "completion"), "Tools"),
     }
 
@@ -232,6 +233,7 @@ def _jobs_watch(*, ids: Sequence[str], file: str | None, output: OutputOptions, 
 app.add_command(nova)
 app.add_command(runs)
 app.add_command(worker)
+app.add_command(api)
 
 
 @app.command("limits", epilog=EXIT_CODES)
