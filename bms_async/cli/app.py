@@ -13,6 +13,7 @@ from click.shell_completion import ShellComplete, get_completion_class, shell_co
 from bms_async import __version__
 
 from . import options, shared
+from .app_api import api
 from .app_each import COMMANDS, nova
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
@@ -72,7 +73,7 @@ class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs", "nova"), "Servers"),
         **dict.fromkeys(("runs", "worker"), "Runs"),
-        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login"), "Cloud"),
+        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login", "api"), "Cloud"),
         **dict.fromkeys(("simulator", "completion"), "Tools"),
     }
 
@@ -146,15 +147,15 @@ def _servers_list(
 
 @servers.command("show", epilog=EXIT_CODES)
 @options.ids
-@options.json
+@options.output("reading.servers:TABLE")
 @options.cloud
-def _servers_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
+def _servers_show(*, ids: Sequence[str], output: OutputOptions, cloud: str | None) -> None:
     """Show all fields of servers."""
 
     def work() -> int:
         from .reading.servers import show_servers
 
-        return show_servers(ids, cloud=cloud, json=json)
+        return show_servers(ids, cloud=cloud, output=output)
 
     end(work)
 
@@ -197,15 +198,15 @@ def jobs() -> None:
 
 @jobs.command("show", epilog=EXIT_CODES)
 @argument("ids", nargs=-1, required=True, metavar="ID...", description="Jobs.")
-@options.json
+@options.output("reading.job_rows:JOBS")
 @options.cloud
-def _jobs_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
+def _jobs_show(*, ids: Sequence[str], output: OutputOptions, cloud: str | None) -> None:
     """Show the progress of jobs; exit code 1 if one has failed."""
 
     def work() -> int:
         from .reading.jobs import show_jobs
 
-        return show_jobs(ids, cloud=cloud, json=json)
+        return show_jobs(ids, cloud=cloud, output=output)
 
     end(work)
 
@@ -216,16 +217,16 @@ def _jobs_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
     "--from", "file", metavar="FILE", section="Arguments", shell_complete=complete_file,
     help="A saved run, or saved handles, one a line.",
 )  # fmt: skip
-@options.json
+@options.output("reading.job_rows:SUB_JOBS")
 @options.quiet
 @options.cloud
-def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool, cloud: str | None) -> None:
+def _jobs_watch(*, ids: Sequence[str], file: str | None, output: OutputOptions, quiet: bool, cloud: str | None) -> None:
     """Watch jobs until they end; exit code 1 if one fails. Ctrl-C ends the watching only."""
 
     def work() -> int:
         from .reading.jobs import watch_jobs
 
-        return watch_jobs(ids, file=file, cloud=cloud, json=json, quiet=quiet)
+        return watch_jobs(ids, file=file, cloud=cloud, output=output, quiet=quiet)
 
     end(work)
 
@@ -233,15 +234,16 @@ def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool
 app.add_command(nova)
 app.add_command(runs)
 app.add_command(worker)
+app.add_command(api)
 
 
 @app.command("limits", epilog=EXIT_CODES)
 @argument(
     "calls", nargs=-1, metavar="[CALL]...", shell_complete=complete(limits_known), description="Such as servers.stop."
 )
-@options.json
+@options.output("reading.info:LIMITS")
 @options.cloud
-def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
+def _limits(*, calls: Sequence[str], output: OutputOptions, cloud: str | None) -> None:
     """Show how much of each limit is used, what is left, and who holds slots and waits for them.
 
     The commands and programs of this machine that share its file of limits are counted, or all that share the store
@@ -252,7 +254,7 @@ def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
     def work() -> int:
         from .reading.info import show_limits
 
-        return show_limits(calls, cloud=cloud, json=json)
+        return show_limits(calls, cloud=cloud, output=output)
 
     end(work)
 
@@ -262,8 +264,10 @@ def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
 @option("--store", metavar="URL", help="The store, such as redis://host:6379/0; default: BMS_LIMITS, or this machine.")
 @option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @options.cloud
-@options.json
-def _limits_open(*, account: str | None, store: str | None, yes: bool, cloud: str | None, json: bool) -> None:
+@options.output(None)
+def _limits_open(
+    *, account: str | None, store: str | None, yes: bool, cloud: str | None, output: OutputOptions
+) -> None:
     """Open an account at once that a store of limits keeps closed for 135 seconds at first.
 
     You vouch that the cloud does not count any calls of the last minutes that the store does not know. If the store has
@@ -273,43 +277,43 @@ def _limits_open(*, account: str | None, store: str | None, yes: bool, cloud: st
     def work() -> int:
         from .reading.opening import open_limits
 
-        return open_limits(account=account, store=store, cloud=cloud, yes=yes, json=json)
+        return open_limits(account=account, store=store, cloud=cloud, yes=yes, output=output)
 
     end(work)
 
 
 @app.command("calls", epilog=EXIT_CODES)
 @argument("word", required=False, metavar="[WORD]", description="A part of the name, path or title.")
-@options.json
-def _calls(*, word: str | None, json: bool) -> None:
+@options.output("reading.info:CALLS")
+def _calls(*, word: str | None, output: OutputOptions) -> None:
     """List all calls: method, calls a minute, chapter of the reference, IAM action."""
 
     def work() -> int:
         from .reading.info import show_calls
 
-        return show_calls(word, json=json)
+        return show_calls(word, output=output)
 
     end(work)
 
 
 @app.command("quota", epilog=EXIT_CODES)
-@options.json
+@options.output("reading.quota:TABLE")
 @options.cloud
-def _quota(*, json: bool, cloud: str | None) -> None:
+def _quota(*, output: OutputOptions, cloud: str | None) -> None:
     """Show the quotas of the project, and their usage."""
 
     def work() -> int:
         from .reading.quota import show_quota
 
-        return show_quota(cloud=cloud, json=json)
+        return show_quota(cloud=cloud, output=output)
 
     end(work)
 
 
 @app.command("login", cls=LoginCommand, epilog=EXIT_CODES)
-@options.json
+@options.output("access.login:TABLE")
 @options.cloud
-def _login(*, json: bool, cloud: str | None) -> None:
+def _login(*, output: OutputOptions, cloud: str | None) -> None:
     """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed.
 
     Below are all settings that lead to a cloud.
@@ -318,7 +322,7 @@ def _login(*, json: bool, cloud: str | None) -> None:
     def work() -> int:
         from .access.login import log_in
 
-        return log_in(cloud=cloud, json=json)
+        return log_in(cloud=cloud, output=output)
 
     end(work)
 

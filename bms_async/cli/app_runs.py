@@ -16,13 +16,15 @@ from .shared import pick_cloud
 if TYPE_CHECKING:
     from .rolling import RolloutArguments
     from .runs.commands import RunsOptions
+    from .terminal.forms import OutputOptions
 
 __all__ = ["runs", "worker"]
 
 _keys = argument("keys", nargs=-1, required=True, metavar="KEY...", description="Runs; `bms runs list` shows them.")
 _key = argument("key", metavar="KEY", description="The run; `bms runs list` shows them.")
 _everywhere = option("--all", "everywhere", is_flag=True, help="Of all clouds and projects in the journal.")
-_common = options.apply(options.json, options.cloud, options.journal)
+_common = options.apply(options.output("runs.run_texts:TABLE"), options.cloud, options.journal)
+_common_of_outcomes = options.apply(options.output("following.outcomes:TABLE"), options.cloud, options.journal)
 
 _CHANGES = {
     "pause": ("paused", "Have nothing more of runs sent until they are resumed; jobs in flight go on."),
@@ -40,13 +42,13 @@ def runs() -> None:
 @option("--open", "only_open", is_flag=True, help="Only runs that have not ended.")
 @_everywhere
 @_common
-def _list(*, only_open: bool, everywhere: bool, json: bool, cloud: str | None, journal: str | None) -> None:
+def _list(*, only_open: bool, everywhere: bool, output: OutputOptions, cloud: str | None, journal: str | None) -> None:
     """List runs, the latest first: key, action, state, progress, age."""
 
     def work() -> int:
         from .runs.commands import list_runs
 
-        return list_runs(_read(json=json, cloud=cloud, journal=journal), only_open=only_open, everywhere=everywhere)
+        return list_runs(_read(output=output, cloud=cloud, journal=journal), only_open=only_open, everywhere=everywhere)
 
     end(work)
 
@@ -54,13 +56,13 @@ def _list(*, only_open: bool, everywhere: bool, json: bool, cloud: str | None, j
 @runs.command("show", epilog=EXIT_CODES)
 @_keys
 @_common
-def _show(*, keys: Sequence[str], json: bool, cloud: str | None, journal: str | None) -> None:
+def _show(*, keys: Sequence[str], output: OutputOptions, cloud: str | None, journal: str | None) -> None:
     """Show how far runs are, by state and by reason, and whether a worker has them."""
 
     def work() -> int:
         from .runs.commands import show_runs
 
-        return show_runs(keys, _read(json=json, cloud=cloud, journal=journal))
+        return show_runs(keys, _read(output=output, cloud=cloud, journal=journal))
 
     end(work)
 
@@ -72,14 +74,16 @@ def _show(*, keys: Sequence[str], json: bool, cloud: str | None, journal: str | 
     "--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,
     help="Write a page about the run.",
 )  # fmt: skip
-@_common
-def _watch(*, key: str, quiet: bool, report: str | None, json: bool, cloud: str | None, journal: str | None) -> None:
+@_common_of_outcomes
+def _watch(
+    *, key: str, quiet: bool, report: str | None, output: OutputOptions, cloud: str | None, journal: str | None
+) -> None:
     """Watch a run to its end, whoever carries it out. Ctrl-C ends the watching only."""
 
     def work() -> int:
         from .runs.commands import watch_run
 
-        return watch_run(key, _read(json=json, cloud=cloud, journal=journal), quiet=quiet, report=report)
+        return watch_run(key, _read(output=output, cloud=cloud, journal=journal), quiet=quiet, report=report)
 
     end(work)
 
@@ -88,13 +92,13 @@ def _add_change(name: str, status: str, doc: str) -> None:
     @runs.command(name, help=doc, epilog=EXIT_CODES)
     @_keys
     @_common
-    def command(*, keys: Sequence[str], json: bool, cloud: str | None, journal: str | None) -> None:
+    def command(*, keys: Sequence[str], output: OutputOptions, cloud: str | None, journal: str | None) -> None:
         def work() -> int:
             from bms_async import RunStatus
 
             from .runs.commands import change_runs
 
-            return change_runs(keys, RunStatus(status), _read(json=json, cloud=cloud, journal=journal))
+            return change_runs(keys, RunStatus(status), _read(output=output, cloud=cloud, journal=journal))
 
         end(work)
 
@@ -118,7 +122,7 @@ for _name, (_status, _doc) in _CHANGES.items():
     help="As fast as the limits allow, though the ended run was a rollout.",
 )  # fmt: skip
 @options.quiet
-@_common
+@_common_of_outcomes
 def _retry(
     *,
     key: str,
@@ -130,7 +134,7 @@ def _retry(
     detach: bool,
     yes: bool,
     quiet: bool,
-    json: bool,
+    output: OutputOptions,
     cloud: str | None,
     journal: str | None,
     no_rollout: bool,
@@ -158,7 +162,7 @@ def _retry(
             yes=yes,
             quiet=quiet,
         )
-        return retry_run(key, retry, _read(json=json, cloud=cloud, journal=journal))
+        return retry_run(key, retry, _read(output=output, cloud=cloud, journal=journal))
 
     end(work)
 
@@ -167,13 +171,15 @@ def _retry(
 @option("--older-than", metavar="AGE", default="30d", help="Runs that ended so long ago: 30d, 12h; default: 30d.")
 @_everywhere
 @_common
-def _prune(*, older_than: str, everywhere: bool, json: bool, cloud: str | None, journal: str | None) -> None:
+def _prune(*, older_than: str, everywhere: bool, output: OutputOptions, cloud: str | None, journal: str | None) -> None:
     """Delete runs that ended long ago, with all that is kept of them."""
 
     def work() -> int:
         from .runs.commands import prune_runs
 
-        return prune_runs(_read(json=json, cloud=cloud, journal=journal), older_than=older_than, everywhere=everywhere)
+        return prune_runs(
+            _read(output=output, cloud=cloud, journal=journal), older_than=older_than, everywhere=everywhere
+        )
 
     end(work)
 
@@ -199,7 +205,7 @@ def worker(*, clouds: Sequence[str], journal: str | None) -> None:
     end(work)
 
 
-def _read(*, json: bool, cloud: str | None, journal: str | None) -> RunsOptions:
+def _read(*, output: OutputOptions, cloud: str | None, journal: str | None) -> RunsOptions:
     from .runs.commands import RunsOptions
 
-    return RunsOptions(cloud=cloud, journal=journal, json=json)
+    return RunsOptions(cloud=cloud, journal=journal, output=output)

@@ -126,19 +126,22 @@ cloud = option("--cloud", metavar="NAME", callback=pick_cloud, help="A cloud of 
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
 
 
-def output(place: str) -> Callable[[F], F]:
+def output(place: str | None) -> Callable[[F], F]:
     """Add the options about rows; the command gets them as one, `output`.
 
     Args:
-        place: Where the columns are, as of `complete_columns`.
+        place: Where the columns are, as of `complete_columns`; None for one record, whose columns are its fields.
     """
+    completed = {} if place is None else {
+        "columns": complete_columns(place), "sort": complete_columns(place, is_list=False),
+    }  # fmt: skip
     add = apply(
         option("--output", "-o", "form", type=click.Choice(FORMS), metavar="FORM", section=OUTPUT,
                help="table, json, jsonl, yaml, csv, or ids alone."),
         json,
-        option("--columns", metavar="A,B,...", section=OUTPUT, shell_complete=complete_columns(place),
+        option("--columns", metavar="A,B,...", section=OUTPUT, shell_complete=completed.get("columns"),
                help="The columns; an unknown one lists all."),
-        option("--sort", metavar="COLUMN", section=OUTPUT, shell_complete=complete_columns(place, is_list=False),
+        option("--sort", metavar="COLUMN", section=OUTPUT, shell_complete=completed.get("sort"),
                help="The column that orders the rows; -COLUMN reverses the order."),
         option("--header/--no-header", default=None, section=OUTPUT,
                help="The names of the columns above them, or not."),
@@ -234,7 +237,7 @@ rollout = apply(
 )  # fmt: skip
 selection = apply(file, filters)
 """Which servers a command changes, beside ids."""
-printing = apply(json, quiet, report, cloud)
+printing = apply(output("following.outcomes:TABLE"), quiet, report, cloud)
 """What a command prints of the servers that it changes, and where."""
 power = apply(
     ids,

@@ -13,9 +13,9 @@ from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.results import reason_line, reason_lines
 from bms_async.cli.reading.servers import _describe
 from bms_async.cli.terminal.cells import cell_len, padded, wrap
-from bms_async.cli.terminal.output import TableWriter
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.words import CloudMessage
+from bms_async.cli.terminal.writers import TextTable
 from bms_async.models import Server
 
 NAMES = ("db-1", "数据库-一号", "cafe\N{COMBINING ACUTE ACCENT}-3", "サーバー", "ｶﾀｶﾅ", "\N{ROCKET}-5", "서버", "")
@@ -31,21 +31,14 @@ def cells(text: str) -> int:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bms_async.cli.terminal.output.is_terminal", lambda: True)
-    for place in ("terminal.output", "following.results"):
-        monkeypatch.setattr(f"bms_async.cli.{place}.terminal_width", lambda: 60)
+    monkeypatch.setattr("bms_async.cli.following.results.terminal_width", lambda: 60)
 
 
 def rows_of(*rows: tuple[object, ...], names: tuple[str, ...], right: tuple[str, ...] = ()) -> list[str]:
-    lines: list[str] = []
-    columns = TableWriter(names, right=right, keep=1, out=lines.append)
-    for row in rows:
-        columns.add(*row)
-    columns.flush()
-    return lines
+    table = TextTable(names, header=True, right=frozenset(right), keep=1, width=lambda: 60)
+    return "".join([*(table.add(list(row)) for row in rows), table.end()]).splitlines(keepends=True)
 
 
-@pytest.mark.usefixtures("terminal")
 def test_columns_stand_below_each_other_whatever_names_are_made_of() -> None:
     rows = rows_of(*((name, "ACTIVE", 7) for name in NAMES), names=("name", "status", "used"), right=("used",))
     assert {cells(row[: row.index("ACTIVE")]) for row in rows[1:]} == {cells(rows[0][: rows[0].index("STATUS")])}
@@ -55,7 +48,6 @@ def test_columns_stand_below_each_other_whatever_names_are_made_of() -> None:
     assert {cells(row.rstrip("\n")) for row in rows} == {cells(rows[0].rstrip("\n"))}
 
 
-@pytest.mark.usefixtures("terminal")
 def test_as_many_columns_are_shown_as_wide_names_leave_room_for() -> None:
     header, row = rows_of(("数" * 25, "ACTIVE", "zone"), names=("name", "status", "zone"))
     assert header.split() == ["NAME", "STATUS"]

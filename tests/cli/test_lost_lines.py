@@ -10,11 +10,15 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from bms_async.cli.access.known import KnownServers
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
+from bms_async.cli.following.outcomes import outcome_table
 from bms_async.cli.reading.jobs import _Watch
 from bms_async.cli.terminal import output, progress
+from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.progress import Screen
+from bms_async.cli.terminal.rows import RowWriter
 from bms_async.errors import JournalError
 from bms_async.fleet import Outcome, OutcomeState
 from bms_async.fleet.outcome import make_outcome
@@ -126,8 +130,9 @@ async def test_outcomes_that_came_before_the_journal_failed_are_written(monkeypa
     monkeypatch.setattr(output, "write", written.append)
     follower = Follower.__new__(Follower)
     received: list[Outcome] = []
-    follower._run, follower._json, follower._no_output = _BrokenRun(), True, None
-    follower._received = -100
+    follower._run, follower._no_output, follower._received, follower._lines = _BrokenRun(), None, -100, []
+    table = outcome_table(KnownServers(), lambda outcome: {"server_id": outcome.server_id})
+    follower._rows = RowWriter(table, OutputOptions("jsonl"), out=follower._lines.append)
     monkeypatch.setattr(follower, "_on_outcome", received.append)
     monkeypatch.setattr(_BrokenRun, "progress", type("P", (), {"done": 5}), raising=False)
     with pytest.raises(JournalError):

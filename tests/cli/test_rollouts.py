@@ -25,8 +25,11 @@ from bms_async import (
     http_ok,
     tcp_open,
 )
+from bms_async.cli.access.known import KnownServers
 from bms_async.cli.following.estimate import RolloutPace
 from bms_async.cli.following.failures import Failures
+from bms_async.cli.following.follow import describe
+from bms_async.cli.following.outcomes import outcome_table
 from bms_async.cli.following.results import Results, print_results
 from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting
 from bms_async.cli.rolling import Allowed, GroupName, Hours, HoursType, Probe, RolloutArguments, Seconds
@@ -34,6 +37,8 @@ from bms_async.cli.selection.rollouts import ListedServers, make_rollout
 from bms_async.cli.selection.zones import machine_zone
 from bms_async.cli.terminal import progress
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.rows import RowWriter
 from bms_async.models import Server
 from tests.cli._helpers import Bms
 
@@ -398,7 +403,8 @@ def print_blocked(*groups: str, as_json: bool = False) -> None:
         seconds=1.0,
         calls=(0, 0),
     )
-    print_results(results, failures, where="here", quiet=False, json=as_json, code=1)
+    rows = RowWriter(outcome_table(KnownServers(), describe), OutputOptions("jsonl")) if as_json else None
+    print_results(results, failures, where="here", quiet=False, rows=rows, code=1)
 
 
 def test_the_results_name_the_groups_that_are_blocked_the_largest_first(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from .refusals import note_refusal
 from .settings import chosen_by, read_settings
 
 if TYPE_CHECKING:
-    from bms_async import Runs
+    from bms_async import Runs, Transport
 
 __all__ = ["OpenClient", "open_client", "read_settings"]
 
@@ -86,13 +86,16 @@ class OpenClient:
 
 
 @asynccontextmanager
-async def open_client(settings: Settings, runs: Runs | None = None) -> AsyncIterator[OpenClient]:
+async def open_client(
+    settings: Settings, runs: Runs | None = None, *, transport: Transport | None = None
+) -> AsyncIterator[OpenClient]:
     """Open a client; what it has to wait for because of the limits' store is printed.
 
     Args:
         settings: The cloud. If they name no store, the limits are kept in the file of this machine, or alone if that
             cannot be used. A journal that they name is not opened.
         runs: The journal.
+        transport: What sends; None for the default one.
 
     Raises:
         ConfigurationError: The store that they name does not exist, or refuses to be used.
@@ -100,7 +103,10 @@ async def open_client(settings: Settings, runs: Runs | None = None) -> AsyncIter
     limits = shared_limits(settings) if settings.limits is not None else _own_limits(settings)
     # A command that needs no journal must not wait for one.
     alone = msgspec.structs.replace(settings, runs=None)
-    client, waits = BmsClient.from_settings(alone, limits=limits, runs=runs), _Waits(limits, settings)
+    client, waits = (
+        BmsClient.from_settings(alone, limits=limits, runs=runs, transport=transport),
+        _Waits(limits, settings),
+    )
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waits.watch)

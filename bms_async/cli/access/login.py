@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from bms_async import (
     ApiError,
@@ -17,7 +18,9 @@ from bms_async import (
 )
 from bms_async.api import operations
 from bms_async.cli.terminal.exit import Code, explain_error, print_error
-from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import write
+from bms_async.cli.terminal.rows import RowWriter, Table, write_rows
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import duration, strip_control_chars
 from bms_async.config import Settings
@@ -27,7 +30,7 @@ from .cloud import open_client, read_settings
 from .refusals import note_refusal
 from .whoami import read_token
 
-__all__ = ["log_in"]
+__all__ = ["TABLE", "log_in"]
 
 _POWER = ("servers.start", "servers.stop", "servers.reboot")
 
@@ -39,8 +42,25 @@ class Check(NamedTuple):
     error: BmsError | None
 
 
-def log_in(*, cloud: str | None, json: bool) -> int:
-    """Check credentials: whose they are, how long they are valid, and what they may read; nothing is changed."""
+_FACTS: Final = ("endpoint", "credentials", "user", "project_id", "project_name", "expires_at", "expires_in")
+
+TABLE: Final = Table[Mapping[str, object]](
+    columns={name: itemgetter(name) for name in (*_FACTS, "reads")},
+    usual=_FACTS,
+    ids=lambda facts: str(facts["project_id"] or ""),
+    fields=lambda facts: facts,
+)
+"""What is known of the credentials."""
+
+
+def log_in(*, cloud: str | None, output: OutputOptions) -> int:
+    """Check credentials: whose they are, how long they are valid, and what they may read; nothing is changed.
+
+    Args:
+        cloud: A cloud of ``clouds.yaml``.
+        output: The form of the record; the usual one is text for people.
+    """
+    RowWriter(TABLE, output)
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
@@ -59,11 +79,12 @@ def log_in(*, cloud: str | None, json: bool) -> int:
             token = await read_token(bms, settings) if allowed else {}
             project = await _name_of(bms, bms.project_id or "") if allowed else None
         facts = _describe(settings, bms.project_id, project, token)
-        if json:
-            reads = {check.call: True if check.error is None else str(check.error) for check in checks}
-            write(json_line({**facts, "reads": reads}))
-        else:
+        if output.is_default:
             _print_report(facts, checks, allowed=allowed)
+        else:
+            reads = {check.call: True if check.error is None else str(check.error) for check in checks}
+            record: Mapping[str, object] = {**facts, "reads": reads}
+            write_rows(TABLE, output, [record], is_single=True)
         if allowed:
             return Code.OK
         failures = [explain_error(check.error) for check in checks if check.error is not None]

@@ -10,10 +10,13 @@ import msgspec
 
 from bms_async import Rollout
 from bms_async._extras import require
+from bms_async.cli.following.outcomes import TABLE
 from bms_async.cli.rolling import RolloutArguments, rollout_arguments
 from bms_async.cli.selection.filters import FilterArguments, Filters, make_filters
 from bms_async.cli.selection.rollouts import make_rollout
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.rows import RowWriter
 
 __all__ = ["CommonArguments", "CommonOptions", "check_common", "check_output_file", "read_common", "read_share"]
 
@@ -27,7 +30,7 @@ class CommonArguments(RolloutArguments, FilterArguments):
     abort_sample: int | None
     dry_run: bool
     yes: bool
-    json: bool
+    output: OutputOptions
     quiet: bool
     report: str | None
     cloud: str | None
@@ -46,7 +49,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
         rollout: How the fleet is walked through.
         dry_run: Whether to print the plan, and do nothing.
         yes: Whether to skip the confirmation.
-        json: Whether to print JSON.
+        output: The form of outcomes as rows, and of the plan as a record.
         quiet: Whether to print failures only.
         report: Where a page about the run is written.
     """
@@ -60,7 +63,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
     rollout: Rollout | None = None
     dry_run: bool = False
     yes: bool = False
-    json: bool = False
+    output: OutputOptions = OutputOptions()
     quiet: bool = False
     report: str | None = None
 
@@ -85,7 +88,7 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
         rollout=make_rollout(rollout_arguments(typed)),
         dry_run=typed["dry_run"],
         yes=typed["yes"],
-        json=typed["json"],
+        output=typed["output"],
         quiet=typed["quiet"],
         report=typed["report"],
     )
@@ -103,6 +106,9 @@ def check_common(options: CommonOptions) -> None:
     """
     if options.abort_sample is not None and options.abort_above is None:
         raise UsageError("--abort-sample: expected --abort-above beside it")
+    if not options.dry_run:
+        # What is wrong with its columns is said before anything is asked.
+        RowWriter(TABLE, options.output)
     check_output_file("--report", options.report)
     if options.report is not None:
         # At the end of the run it would be too late for the page.

@@ -177,7 +177,7 @@ class _Command:
             MemoryRun(run, jobs),
             self._cloud,
             self._screen,
-            json=options.json,
+            output=options.output,
             wave=bounds.size,
             batch=1,
             servers=bounds.servers,
@@ -200,7 +200,7 @@ class _Command:
             count,
             wave=bounds.size,
             batch=1,
-            json=self._options.json,
+            output=self._options.output,
             operation=self._task.operation,
             note=note,
         )

@@ -148,13 +148,13 @@ class _PowerCommand:
                 options.rollout,
                 wave=wave,
                 server_takes=options.server_takes,
-                json=options.json,
+                output=options.output,
                 note=bounds.text,
             )
             return
         batch = kept_batch_size(wave) if count > 1 and not options.no_journal else batch_size(wave)
         note = "" if bounds.text is None else f"{bounds.text}\n"
-        await print_plan(self._action, self._cloud, count, wave=wave, batch=batch, json=options.json, note=note)
+        await print_plan(self._action, self._cloud, count, wave=wave, batch=batch, output=options.output, note=note)
 
     async def _resume(self, key: str) -> int:
         options, bms = self._options, self._cloud.bms
@@ -168,7 +168,7 @@ class _PowerCommand:
                 )
             wave = run.wave_size
             batch = kept_batch_size(wave)
-            await print_plan(self._action, self._cloud, left, wave=wave, batch=batch, json=options.json)
+            await print_plan(self._action, self._cloud, left, wave=wave, batch=batch, output=options.output)
             return Code.OK
         print_held(run)
         await self._confirm(left)
@@ -188,7 +188,7 @@ class _PowerCommand:
         self._stop.on_first_signal = wait_for_the_run
         run = await begin_run(bms, self._action, servers, key=key, options=wanted)
         if options.detach:
-            print_detached(run, was_known=known is not None, json=options.json)
+            print_detached(run, was_known=known is not None, output=options.output)
             return Code.OK
         if known is not None:
             print_held(known)
@@ -217,7 +217,7 @@ class _PowerCommand:
             MemoryRun(run, jobs),
             self._cloud,
             self._screen,
-            json=options.json,
+            output=options.output,
             wave=bounds.size,
             batch=batch_size(bounds.size),
             servers=bounds.servers,
@@ -229,7 +229,13 @@ class _PowerCommand:
     async def _carry_on(self, run: DurableRun) -> int:
         options = self._options
         return await carry_on(
-            run, self._cloud, self._stop, self._screen, json=options.json, quiet=options.quiet, report=options.report
+            run,
+            self._cloud,
+            self._stop,
+            self._screen,
+            output=options.output,
+            quiet=options.quiet,
+            report=options.report,
         )
 
     @property

@@ -13,8 +13,10 @@ from rich.text import Text
 from bms_async import FleetReport, JournalError, Outcome, OutcomeState
 from bms_async._files import write_atomically
 from bms_async.cli.terminal.exit import Code, discard_output, print_error
-from bms_async.cli.terminal.output import is_terminal, json_line, write_aside
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import is_terminal, write, write_aside
 from bms_async.cli.terminal.progress import Screen
+from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.signals import SignalHandler
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 from bms_async.cli.terminal.words import message_of
@@ -23,6 +25,7 @@ from bms_async.redaction import shown_text
 from .display import Display
 from .failures import explain_code
 from .followed import Followed
+from .outcomes import outcome_table
 from .results import Results, print_results
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class Follower:
         run: The run, in progress.
         cloud: The client.
         screen: Where the progress is shown.
-        json: Whether outcomes are written as JSON.
+        output: The form of outcomes as rows; usually there are none, and the results are text for people.
         wave: How many servers may be in flight at once.
         batch: How many servers one call takes at most.
         servers: The number of servers.
@@ -59,7 +62,7 @@ class Follower:
         cloud: OpenClient,
         screen: Screen,
         *,
-        json: bool,
+        output: OutputOptions,
         wave: int | None,
         batch: int,
         servers: int,
@@ -69,7 +72,9 @@ class Follower:
         self._operation = operation or f"servers.{action}"
         self._run = run
         self._screen = screen
-        self._json = json
+        self._lines: list[str] = []
+        table = outcome_table(cloud.known, describe)
+        self._rows = None if output.is_default else RowWriter(table, output, out=self._lines.append)
         self._servers = servers
         self._cloud = cloud
         self._display = Display(
@@ -152,8 +157,9 @@ class Follower:
         )
         try:
             print_results(
-                results, self._display.failures, where=self._cloud.where, quiet=quiet, json=self._json, code=code
+                results, self._display.failures, where=self._cloud.where, quiet=quiet, rows=self._rows, code=code
             )
+            write("".join(self._lines))
         except OSError as error:
             return self._lose_output(error)
         return code
@@ -163,18 +169,18 @@ class Follower:
         await self._run.stop()
 
     async def _consume(self) -> None:
-        """Consume outcomes as they come, and write them as JSON if asked to."""
-        lines: list[str] = []
+        """Consume outcomes as they come, and write them as rows if asked to."""
         try:
             async for outcome in self._run.outcomes():
                 self._on_outcome(outcome)
-                if self._json:
-                    lines.append(json_line(describe(outcome)))
-                if len(lines) >= _YIELD_EVERY or (lines and self._received >= self._run.progress.done):
-                    await self._write(lines)
+                if self._rows is not None:
+                    self._rows.add(outcome)
+                has_all = self._lines and self._received >= self._run.progress.done
+                if has_all or len(self._lines) >= _YIELD_EVERY:
+                    await self._write()
         finally:
             # What came before a journal failed, too.
-            await self._write(lines)
+            await self._write()
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._received += 1
@@ -189,9 +195,9 @@ class Follower:
                 )
             )
 
-    async def _write(self, lines: list[str]) -> None:
-        text = "".join(lines)
-        lines.clear()
+    async def _write(self) -> None:
+        text = "".join(self._lines)
+        self._lines.clear()
         if not text or self._no_output is not None:
             return
         try:
@@ -225,7 +231,7 @@ class Follower:
         if self._screen.is_live:
             # Results on the same terminal follow, and repeat the rest of the block.
             await self._screen.draw(
-                self._display.block()[:1] if is_terminal() and not self._json else self._display.block()
+                self._display.block()[:1] if is_terminal() and self._rows is None else self._display.block()
             )
         else:
             await self._screen.log(self._display.line())

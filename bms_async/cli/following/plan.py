@@ -10,7 +10,9 @@ import anyio
 
 from bms_async import BmsError
 from bms_async.cli.access.account_usage import LimitView, read_account_in
-from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import write
+from bms_async.cli.terminal.rows import write_record
 from bms_async.cli.terminal.texts import duration, pluralize
 from bms_async.limits.shared.limiter import SharedLimiter
 
@@ -57,7 +59,7 @@ async def print_plan(
     *,
     wave: int | None,
     batch: int,
-    json: bool,
+    output: OutputOptions,
     operation: str | None = None,
     note: str = "",
 ) -> None:
@@ -69,7 +71,7 @@ async def print_plan(
         servers: The number of servers.
         wave: How many servers are under way at once; None for any number.
         batch: How many servers one call takes at most.
-        json: Whether to print JSON.
+        output: The form of the plan as a record; the usual one is text for people.
         operation: The call that would do it; by default the action of ``servers``.
         note: What else there is to say for people, a line.
     """
@@ -78,10 +80,10 @@ async def print_plan(
     calls, used = -(-servers // batch), len(usage.spent)
     capacity = None if limit is None else usage.capacity
     least = time_of_last_call(calls, spent=usage.spent, capacity=capacity, blocked=usage.blocked_for)
-    if json:
+    if not output.is_default:
         plan: dict[str, object] = {"type": "plan", "action": name, "servers": servers}
         plan |= {"wave": wave, "calls": calls, "limit": limit, "used": used, "least_seconds": round(least, 1)}
-        write(json_line(plan))
+        write_record(plan, output)
         return
     write(
         f"would {action} {pluralize(servers, 'server')} of {cloud.where}: "

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from rich.text import Text
 
-from bms_async import OutcomeState, explain
+from bms_async import Outcome, OutcomeState, explain
 from bms_async.cli.terminal.cells import wrap
 from bms_async.cli.terminal.exit import print_error
-from bms_async.cli.terminal.output import json_line, terminal_width, write
+from bms_async.cli.terminal.output import terminal_width, write
+from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 from bms_async.errors.fleet import shown_group
 
@@ -55,7 +56,15 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         return self.servers - sum(self.by_state.values())
 
 
-def print_results(results: Results, failures: Failures, *, where: str, quiet: bool, json: bool, code: int) -> None:
+def print_results(
+    results: Results,
+    failures: Failures,
+    *,
+    where: str,
+    quiet: bool,
+    rows: RowWriter[Outcome] | None,
+    code: int,
+) -> None:
     """Print what became of all servers of a run.
 
     Args:
@@ -63,10 +72,11 @@ def print_results(results: Results, failures: Failures, *, where: str, quiet: bo
         failures: Why servers are not as asked.
         where: The cloud.
         quiet: Print failures only, on standard error.
-        json: Print one line of JSON.
+        rows: The rows that were written, of which this is the end; None for text. Beside a table the text is on
+            standard error.
         code: The exit code.
     """
-    if json:
+    if rows is not None and rows.has_objects:
         calls, polls = results.calls or (None, None)
         summary: dict[str, object] = {
             "type": "summary",
@@ -86,8 +96,11 @@ def print_results(results: Results, failures: Failures, *, where: str, quiet: bo
             "blocked_groups": {group: count for count, group in failures.blocked()[:_MAX_BLOCKED_IN_JSON]},
             "exit_code": int(code),
         }
-        write(json_line(summary))
+        rows.add_object(summary)
+        rows.finish()
         return
+    if rows is not None:
+        rows.finish()
     action = results.action.removeprefix("servers.")
     states = [f"{count:,} {state.lower()}" for state, count in results.by_state.items() if count]
     if results.left:
@@ -114,7 +127,10 @@ def print_results(results: Results, failures: Failures, *, where: str, quiet: bo
         more = f" and {len(blocked) - len(named):,} more" if len(blocked) > len(named) else ""
         lines.append(f"groups that are blocked: {', '.join(named)}{more}")
     lines += reason_lines(failures)
-    write("\n".join(lines) + "\n")
+    if rows is None:
+        write("\n".join(lines) + "\n")
+    else:
+        print_error("\n".join(lines), first="")
 
 
 def plain_reasons(failures: Failures) -> list[dict[str, object]]:

@@ -7,7 +7,9 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Literal
 
 from bms_async import PlannedWave, Rollout, RolloutPlan, Server
-from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import write
+from bms_async.cli.terminal.rows import write_record
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 from bms_async.errors.fleet import shown_group
 
@@ -30,7 +32,7 @@ async def print_waves(
     *,
     wave: int | None,
     server_takes: float | None,
-    json: bool,
+    output: OutputOptions,
     note: str | None = None,
 ) -> None:
     """Print which waves a rollout has, and when its end is to be expected.
@@ -42,7 +44,7 @@ async def print_waves(
         rollout: The rollout.
         wave: How many servers may be in flight at once.
         server_takes: Seconds that a server takes until it is well.
-        json: Whether to print JSON.
+        output: The form of the plan as a record; the usual one is text for people.
         note: What else there is to say for people; None for nothing.
 
     Raises:
@@ -51,9 +53,9 @@ async def print_waves(
     """
     takes = server_takes or SERVER_TAKES
     plan = await cloud.bms.fleet.plan(servers, rollout, seconds_each=takes, action=action, wave_size=wave)
-    if json:
+    if not output.is_default:
         fields = {"type": "plan", "action": f"servers.{action}", "limit": cloud.bms.limits[f"servers.{action}"].limit}
-        write(json_line(fields | _describe(plan) | {"server_takes": takes}))
+        write_record(fields | _describe(plan) | {"server_takes": takes}, output)
         return
     zone = None if rollout.window is None else rollout.window.tzinfo
     groups = f" in {pluralize(plan.groups, 'group')}" if rollout.group_by is not None else ""

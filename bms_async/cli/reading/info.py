@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Self
 
-from bms_async.cli.access.account_usage import AccountView, LimitView, read_account
+from bms_async.cli.access.account_usage import AccountView, HolderView, LimitView, read_account
 from bms_async.cli.access.settings import read_settings
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
-from bms_async.cli.terminal.output import TableWriter, is_terminal, json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import is_terminal, write
+from bms_async.cli.terminal.rows import RowWriter, Table, write_rows
 from bms_async.cli.terminal.texts import duration, strip_control_chars
 from bms_async.limits import DOCUMENTED_LIMITS
 
-__all__ = ["show_calls", "show_limits"]
+__all__ = ["CALLS", "LIMITS", "show_calls", "show_limits"]
 
 
-def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
+def show_limits(names: Iterable[str], *, cloud: str | None, output: OutputOptions) -> int:
     """Print how much of each limit all processes use, and who holds it and waits; no call is made for it.
 
     Args:
         names: The calls to show; none for all.
         cloud: A cloud of ``clouds.yaml``.
-        json: Whether to write JSON.
+        output: The form of the rows.
     """
     wanted = list(names) or list(DOCUMENTED_LIMITS)
     unknown = [name for name in wanted if name not in DOCUMENTED_LIMITS]
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no documented limit; `bms calls` lists all calls")
+    pending: list[str] = []
+    writer = RowWriter(LIMITS, output, out=pending.append)
     view = read_account(read_settings(cloud))
     if view.failure is not None:
         print_error(f"commands cannot share the limits ({view.failure}): the real usage may be higher than shown")
@@ -35,10 +39,18 @@ def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
     budgets = [name for name in view.limits if name not in DOCUMENTED_LIMITS]
     wanted += [name for name in budgets if not names or any(name.startswith(each) for each in wanted)]
     rows = [_Row.of(name, view) for name in wanted]
-    if json:
-        _write_json(view, rows)
-    else:
-        _write_tables(view, rows)
+    writer.add_object(_account_fields(view))
+    for row in rows:
+        writer.add(row)
+    if output.sort is None:
+        for fields in _holder_fields(rows):
+            writer.add_object(fields)
+    writer.finish()
+    write("".join(pending))
+    if output.form is None and is_terminal():
+        _write_holders(view, rows)
+    if view.closed_for:
+        _print_closed(view)
     return Code.OK
 
 
@@ -50,6 +62,7 @@ class _Row(NamedTuple):
     view: LimitView
     left: int
     next_slot: float | None
+    is_shared: bool
 
     @classmethod
     def of(cls, name: str, view: AccountView) -> Self:
@@ -61,89 +74,159 @@ class _Row(NamedTuple):
             # If more slots are used than the limit has, the surplus must come back before one is free.
             wait = max(wait, found.spent[used - found.capacity])
         left = 0 if wait else found.capacity - used
-        return cls(name, found.capacity if limit is None else limit, found, left, wait or None)
+        is_shared = view.failure is None
+        return cls(name, found.capacity if limit is None else limit, found, left, wait or None, is_shared)
 
     @property
     def waiting(self) -> int:
         return sum(holder.interactive + holder.bulk for holder in self.view.holders)
 
 
-def _write_json(view: AccountView, rows: Iterable[_Row]) -> None:
-    fields: dict[str, object] = {"type": "account", "account": view.account, "store": view.store}
-    fields |= {"known": view.is_known, "closed_for": round(view.closed_for, 1), "failure": view.failure}
-    write(json_line(fields))
-    for row in rows:
-        fields = {"type": "limit", "call": row.call, "limit": row.limit, "capacity": row.view.capacity}
-        fields |= {"used": len(row.view.spent), "left": row.left}
-        fields |= {"next_slot": None if row.next_slot is None else round(row.next_slot, 1)}
-        fields |= {"waiting": row.waiting, "holders": len(row.view.holders), "shared": view.failure is None}
-        write(json_line(fields))
+def _limit_fields(row: _Row) -> dict[str, object]:
+    view, next_slot = row.view, row.next_slot
+    return {
+        "type": "limit",
+        "call": row.call,
+        "limit": row.limit,
+        "capacity": view.capacity,
+        "used": len(view.spent),
+        "left": row.left,
+        "next_slot": None if next_slot is None else round(next_slot, 1),
+        "waiting": row.waiting,
+        "holders": len(view.holders),
+        "shared": row.is_shared,
+    }
+
+
+LIMITS: Final = Table[_Row](
+    columns={
+        "call": lambda row: row.call,
+        "limit": lambda row: row.limit,
+        "used": lambda row: len(row.view.spent),
+        "left": lambda row: row.left,
+        "next_slot": lambda row: "now" if row.next_slot is None else f"{math.ceil(row.next_slot)} s",
+        "waiting": lambda row: row.waiting,
+        "holders": lambda row: len(row.view.holders),
+        "capacity": lambda row: row.view.capacity,
+    },
+    usual=("call", "limit", "used", "left", "next_slot", "waiting", "holders"),
+    ids=lambda row: row.call,
+    fields=_limit_fields,
+    right=frozenset({"limit", "used", "left", "next_slot", "waiting", "holders", "capacity"}),
+    # The holders are listed below, too, and all but their number has room in 80 columns.
+    keep=6,
+)
+"""The columns of limits."""
+
+
+class _Held(NamedTuple):
+    call: str
+    holder: HolderView
+
+
+_HELD: Final = Table[_Held](
+    columns={
+        "call": lambda row: row.call,
+        "holder": lambda row: row.holder.id,
+        "held": lambda row: row.holder.held,
+        "waiting": lambda row: row.holder.interactive + row.holder.bulk,
+        "of_them_bulk": lambda row: row.holder.bulk,
+        "lease_left": lambda row: f"{math.ceil(row.holder.lease_left)} s",
+    },
+    usual=("call", "holder", "held", "waiting", "of_them_bulk", "lease_left"),
+    ids=lambda row: row.call,
+    fields=lambda row: row,
+    right=frozenset({"held", "waiting", "of_them_bulk", "lease_left"}),
+    keep=4,
+)
+
+
+def _account_fields(view: AccountView) -> dict[str, object]:
+    return {
+        "type": "account",
+        "account": view.account,
+        "store": view.store,
+        "known": view.is_known,
+        "closed_for": round(view.closed_for, 1),
+        "failure": view.failure,
+    }
+
+
+def _holder_fields(rows: Iterable[_Row]) -> Iterator[dict[str, object]]:
     for row in rows:
         for holder in row.view.holders:
-            fields = {"type": "holder", "call": row.call, "holder": holder.id, "held": holder.held}
-            fields |= {"waiting_interactive": holder.interactive, "waiting_bulk": holder.bulk}
-            write(json_line(fields | {"lease_left": round(holder.lease_left, 1)}))
+            yield {
+                "type": "holder",
+                "call": row.call,
+                "holder": holder.id,
+                "held": holder.held,
+                "waiting_interactive": holder.interactive,
+                "waiting_bulk": holder.bulk,
+                "lease_left": round(holder.lease_left, 1),
+            }
 
 
-def _write_tables(view: AccountView, rows: Sequence[_Row]) -> None:
-    """Write the limits; on a terminal also who holds slots, since elsewhere each line is a limit."""
-    names = ("call", "limit", "used", "left", "next_slot", "waiting", "holders")
-    # The holders are listed below, too, and all but their number has room in 80 columns.
-    columns = TableWriter(names, right=names[1:], keep=len(names) - 1)
-    for row in rows:
-        next_slot = "now" if row.next_slot is None else f"{math.ceil(row.next_slot)} s"
-        columns.add(row.call, row.limit, len(row.view.spent), row.left, next_slot, row.waiting, len(row.view.holders))
-    columns.flush()
-    if is_terminal():
-        fields = ("call", "holder", "held", "waiting", "of_them_bulk", "lease_left")
-        columns = TableWriter(fields, right=fields[2:], keep=len(fields) - 2)
-        held = [(row.call, holder) for row in rows for holder in row.view.holders]
-        if held:
-            write("\n")
-        for call, holder in held:
-            left = f"{math.ceil(holder.lease_left)} s"
-            columns.add(call, holder.id, holder.held, holder.interactive + holder.bulk, holder.bulk, left)
-        columns.flush()
-        write(f"\naccount {strip_control_chars(view.account)} in {strip_control_chars(view.store)}\n")
-    if view.closed_for:
-        since = "still closed for" if view.is_known else "not known in the store: its first call waits"
-        print_error(
-            f"the account {strip_control_chars(view.account)} is {since} {duration(view.closed_for)};"
-            " `bms limits open` opens it"
-        )
+def _write_holders(view: AccountView, rows: Sequence[_Row]) -> None:
+    """Write who holds slots; on a terminal alone, since elsewhere each line is a limit."""
+    held = [_Held(row.call, holder) for row in rows for holder in row.view.holders]
+    if held:
+        write("\n")
+        write_rows(_HELD, OutputOptions(), held)
+    write(f"\naccount {strip_control_chars(view.account)} in {strip_control_chars(view.store)}\n")
 
 
-def show_calls(word: str | None, *, json: bool) -> int:
+def _print_closed(view: AccountView) -> None:
+    since = "still closed for" if view.is_known else "not known in the store: its first call waits"
+    print_error(
+        f"the account {strip_control_chars(view.account)} is {since} {duration(view.closed_for)};"
+        " `bms limits open` opens it"
+    )
+
+
+CALLS: Final = Table[Any](
+    columns={
+        "call": lambda call: call.name,
+        "method": lambda call: call.method,
+        "path": lambda call: call.path,
+        "limit": lambda call: call.limit,
+        "chapter": lambda call: call.chapter,
+        "service": lambda call: call.service.value,
+        "permission": lambda call: call.permission,
+        "title": lambda call: call.title,
+    },
+    usual=("call", "method", "limit", "chapter", "permission", "title"),
+    ids=lambda call: call.name,
+    fields=lambda call: {
+        "call": call.name,
+        "method": call.method,
+        "path": call.path,
+        "limit": call.limit,
+        "chapter": call.chapter,
+        "service": call.service.value,
+        "permission": call.permission,
+        "title": call.title,
+    },
+    right=frozenset({"limit"}),
+)
+"""The columns of calls."""
+
+
+def show_calls(word: str | None, *, output: OutputOptions) -> int:
     """Print all calls, in the order of the reference's chapters.
 
     Args:
         word: A part of the name, path, title, chapter or permission; None for all.
-        json: Whether to write JSON.
+        output: The form of the rows.
     """
     from bms_async.api import operations
 
-    columns = TableWriter(("call", "method", "limit", "chapter", "permission", "title"), right=("limit",))
-    count = 0
-    for call in operations():
-        searched = " ".join((call.name, call.path, call.title, call.chapter, call.permission or "")).lower()
-        if word is not None and word.lower() not in searched:
-            continue
-        count += 1
-        if json:
-            fields = {
-                "call": call.name,
-                "method": call.method,
-                "path": call.path,
-                "limit": call.limit,
-                "chapter": call.chapter,
-                "service": call.service.value,
-                "permission": call.permission,
-                "title": call.title,
-            }
-            write(json_line(fields))
-        else:
-            columns.add(call.name, call.method, call.limit, call.chapter, call.permission, call.title)
-    columns.flush()
-    if not count:
+    found = [
+        call
+        for call in operations()
+        if word is None
+        or word.lower() in " ".join((call.name, call.path, call.title, call.chapter, call.permission or "")).lower()
+    ]
+    if not found:
         raise UsageError(f"no call has {word!r} in its name, path, title or chapter; `bms calls` lists all")
+    write_rows(CALLS, output, found)
     return Code.OK

@@ -23,28 +23,36 @@ from bms_async import (
 )
 from bms_async.cli.access.cloud import open_client, read_settings
 from bms_async.cli.following.display import PollHealth
-from bms_async.cli.following.failures import Failures, explain_code
+from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import print_in_doubt
 from bms_async.cli.following.results import reason_line, reason_lines
 from bms_async.cli.runs.saved import SavedRun, read_saved, restore_jobs
-from bms_async.cli.terminal.cells import wrap
 from bms_async.cli.terminal.exit import Code, UsageError, discard_output, print_error
-from bms_async.cli.terminal.output import format_cell, json_line, terminal_width, write, write_aside
-from bms_async.cli.terminal.plain import plain
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import write, write_aside
 from bms_async.cli.terminal.progress import Screen, draw_bar
+from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
-from bms_async.cli.terminal.words import message_of_error, message_of_job, quote
+from bms_async.cli.terminal.words import message_of_error, quote
 from bms_async.models import JobStatus
-from bms_async.redaction import shown_text
+
+from .job_rows import JOBS, SUB_JOBS, EndedSubJob, describe_job
 
 __all__ = ["show_jobs", "watch_jobs"]
 
 _TICK = 0.25
 
 
-def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
-    """Print the progress of jobs; returns 1 if one of them does not exist or has failed."""
+def show_jobs(ids: Sequence[str], *, cloud: str | None, output: OutputOptions) -> int:
+    """Print the progress of jobs; returns 1 if one of them does not exist or has failed.
+
+    Args:
+        ids: The jobs.
+        cloud: A cloud of ``clouds.yaml``.
+        output: The form of the rows; the usual one is text for people.
+    """
+    rows = None if output.is_default else RowWriter(JOBS, output)
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
@@ -57,16 +65,31 @@ def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
                     _print_missing(job_id, error, opened.where)
                     code = Code.FAILED
                     continue
-                write(json_line({**_plain_job(job)}) if json else _describe(job))
+                if rows is None:
+                    write(describe_job(job))
+                else:
+                    rows.add(job)
                 if job.status is JobStatus.FAIL:
                     code = Code.FAILED
+        if rows is not None:
+            rows.finish()
         return code
 
     return run_interruptibly(main)
 
 
-def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json: bool, quiet: bool) -> int:
-    """Watch jobs until they end; returns 1 if a sub-job failed."""
+def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, output: OutputOptions, quiet: bool) -> int:
+    """Watch jobs until they end; returns 1 if a sub-job failed.
+
+    Args:
+        ids: The jobs.
+        file: A file of saved jobs, instead of ids.
+        cloud: A cloud of ``clouds.yaml``.
+        output: The form of the rows; usually there are none, and the results are text for people.
+        quiet: Whether to print failures only.
+    """
+    lines: list[str] = []
+    rows = None if output.is_default else RowWriter(SUB_JOBS, output, out=lines.append)
     if bool(ids) == bool(file):
         raise UsageError("expected job ids, or --from with a file of saved jobs")
     saved = read_saved(file) if file else None
@@ -81,7 +104,10 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json:
             else:
                 handles = await _find(opened.bms, list(dict.fromkeys(ids)), opened.where)
             with Screen(quiet=quiet) as screen:
-                code = await _Watch(opened.bms, handles, screen, json=json).follow(stop) if handles else Code.OK
+                code = await _Watch(opened.bms, handles, screen, rows, lines).follow(stop) if handles else Code.OK
+            if rows is not None and not handles:
+                rows.finish()
+                write("".join(lines))
             if len(handles) < len(set(ids)):
                 code = code or Code.FAILED
         if stop.number:
@@ -109,15 +135,30 @@ async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandl
 
 
 class _Watch:
-    """Watches some jobs."""
+    """Watches some jobs.
 
-    def __init__(self, bms: BmsClient, handles: Sequence[JobHandle], screen: Screen, *, json: bool) -> None:
+    Args:
+        bms: The client.
+        handles: The jobs.
+        screen: Where the progress is shown.
+        rows: What makes text of the sub-jobs that end; None for none.
+        lines: Where it puts that text.
+    """
+
+    def __init__(
+        self,
+        bms: BmsClient,
+        handles: Sequence[JobHandle],
+        screen: Screen,
+        rows: RowWriter[EndedSubJob] | None,
+        lines: list[str],
+    ) -> None:
         self._polls = PollHealth(bms)
         self._handles = handles
         self._screen = screen
-        self._json = json
+        self._rows = rows
         self._failures = Failures()
-        self._lines: list[str] = []
+        self._lines = lines
         self._known: dict[str, Job | None] = {}
         self._done = self._ended = self._lost = 0
         self._failed_jobs = 0
@@ -164,17 +205,12 @@ class _Watch:
 
     def _on_sub_job(self, handle: JobHandle, sub: SubJob) -> None:
         self._done += 1
-        code, message = shown_text(sub.error_code or sub.code), message_of_job(sub, handle.id)
-        meaning = explain_code(code, message, "The cloud gave no reason.")
-        if self._json:
-            fields: dict[str, object] = {"type": "sub_job", "job_id": handle.id, "server_id": sub.server_id}
-            fields["status"] = sub.status.value
-            if sub.status is JobStatus.FAIL:
-                fields |= {"code": code, "reason": message and message.text, "what": meaning}
-            self._lines.append(json_line(fields))
-        if sub.status is JobStatus.FAIL:
-            server = sub.server_id or "an unnamed server"
-            first = self._failures.add_reason(code or "no code", meaning, server, message)
+        ended = EndedSubJob(handle.id, sub)
+        if self._rows is not None:
+            self._rows.add(ended)
+        if ended.has_failed:
+            server, code = sub.server_id or "an unnamed server", ended.code
+            first = self._failures.add_reason(code or "no code", ended.meaning, server, ended.message)
             if first is not None:
                 self._screen.print_above(
                     Text.assemble(
@@ -193,13 +229,13 @@ class _Watch:
         elif message is not None:
             # A message about the job as a whole may be the only one.
             self._screen.print_above(f"job {strip_control_chars(handle.id)} failed: {message.text}")
-        if self._json:
+        if self._rows is not None:
             status = "LOST" if isinstance(error, JobLostError) or job is None else job.status.value
             fields: dict[str, object] = {"type": "job", "job_id": handle.id, "status": status}
             fields["servers"] = len(handle.servers) or (job.sub_jobs_total if job else 0)
             if error is not None:
                 fields |= {"error": str(error), "reason": message and message.text}
-            self._lines.append(json_line(fields))
+            self._rows.add_object(fields)
 
     async def _show(self, scope: anyio.CancelScope) -> None:
         while True:
@@ -249,61 +285,23 @@ class _Watch:
 
     def _conclude(self) -> None:
         failed = sum(self._failures.counts().values())
-        if self._json:
+        if self._rows is not None:
             summary = {"type": "summary", "jobs": len(self._handles), "ended": self._ended, "lost": self._lost}
-            write(json_line({**summary, "servers": self._done, "failed": failed}))
-            return
+            self._rows.add_object({**summary, "servers": self._done, "failed": failed})
+            self._rows.finish()
+            write("".join(self._lines))
+            if self._rows.has_objects:
+                return
         if self._screen.quiet:
             return
         lines = [f"{self._ended} of {pluralize(len(self._handles), 'job')} ended: {pluralize(self._done, 'server')}, "
                  f"{failed:,} failed" + (f", {pluralize(self._lost, 'job')} lost" if self._lost else "")]  # fmt: skip
         lines += reason_lines(self._failures)
-        write("\n".join(lines) + "\n")
-
-
-def _plain_job(job: Job) -> dict[str, object]:
-    fields = _mapping(plain(job))
-    subs = [{**_mapping(plain(sub)), "server_id": sub.server_id} for sub in job.sub_jobs]
-    return {**fields, "entities": None, "sub_jobs_total": job.sub_jobs_total, "sub_jobs": subs}
-
-
-def _mapping(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _describe(job: Job) -> str:
-    subs = job.sub_jobs
-    counts = {status: sum(sub.status == status for sub in subs) for status in dict.fromkeys(sub.status for sub in subs)}
-    lines = [
-        f"{strip_control_chars(job.job_id)}   {strip_control_chars(job.status.value)}   {format_cell(job.job_type)}",
-        f"  begun {format_cell(job.begin_time)}, ended {format_cell(job.end_time)}",
-        f"  {pluralize(job.sub_jobs_total, 'server')}: "
-        + (
-            ", ".join(f"{count:,} {strip_control_chars(status.value)}" for status, count in counts.items())
-            or "no sub-jobs yet"
-        ),
-    ]
-    lines += _describe_failure(job)
-    failures = Failures()
-    for sub in subs:
-        if sub.status is JobStatus.FAIL:
-            code = shown_text(sub.error_code or sub.code)
-            message = message_of_job(sub, job.job_id)
-            failures.add_reason(code or "no code", explain_code(code, message), sub.server_id or "?", message)
-    lines += reason_lines(failures)
-    return "\n".join(lines) + "\n"
-
-
-def _describe_failure(job: Job) -> list[str]:
-    """Return the lines about the failure of a job as a whole, which may be the only ones."""
-    code = shown_text(job.error_code or job.code)
-    message = message_of_job(job) if code or job.status is JobStatus.FAIL else None
-    texts = []
-    if code or message:
-        texts.append((f"{strip_control_chars(code or 'no code')}: {explain_code(code, message)}", "  "))
-    if message is not None:
-        texts.append((f"the cloud said of the job: {message.text}", "    "))
-    return [line for text, first in texts for line in wrap(text, terminal_width(), first=first, rest=f"{first}  ")]
+        if self._rows is None:
+            write("\n".join(lines) + "\n")
+        else:
+            # Standard output is a table.
+            print_error("\n".join(lines), first="")
 
 
 def _print_missing(job_id: str, error: NotFoundError, where: str) -> None:

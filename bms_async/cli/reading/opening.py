@@ -6,7 +6,9 @@ from bms_async.cli.access.account_usage import SETTING, ask_store
 from bms_async.cli.access.settings import read_settings
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code
-from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import write
+from bms_async.cli.terminal.rows import write_record
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import duration, strip_control_chars
 from bms_async.limits.limits import check_account
@@ -16,7 +18,7 @@ from bms_async.limits.shared.stores import find_store
 __all__ = ["open_limits"]
 
 
-def open_limits(*, account: str | None, store: str | None, cloud: str | None, yes: bool, json: bool) -> int:
+def open_limits(*, account: str | None, store: str | None, cloud: str | None, yes: bool, output: OutputOptions) -> int:
     """Open an account in a store of shared limits at once, and return the exit code.
 
     Args:
@@ -24,7 +26,7 @@ def open_limits(*, account: str | None, store: str | None, cloud: str | None, ye
         store: The address of the store; None for that of the settings.
         cloud: A cloud of ``clouds.yaml``.
         yes: Whether to skip the confirmation.
-        json: Whether to write JSON.
+        output: The form of the record; the usual one is text for people.
 
     Raises:
         ConfigurationError: There is no such store, or it refuses to be used.
@@ -56,9 +58,10 @@ def open_limits(*, account: str | None, store: str | None, cloud: str | None, ye
                 otherwise="confirm with --yes",
             )
         was_known, closed_for = await ask_store(store, opening, argument=argument)
-        if json:
+        if not output.is_default:
             fields: dict[str, object] = {"type": "opened", "account": name, "store": label}
-            write(json_line(fields | {"was_known": was_known, "was_closed_for": round(closed_for, 1)}))
+            fields |= {"was_known": was_known, "was_closed_for": round(closed_for, 1)}
+            write_record(fields, output, name="account")
             return Code.OK
         was = f"was closed for {duration(closed_for)} more" if closed_for else "was open already"
         write(

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from bms_async import Quota, Quotas
 from bms_async.cli.access.cloud import open_client, read_settings
 from bms_async.cli.terminal.exit import Code
-from bms_async.cli.terminal.output import TableWriter, json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.rows import RowWriter, Table, write_rows
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 
-__all__ = ["show_quota"]
+__all__ = ["TABLE", "show_quota"]
 
 
-def show_quota(*, cloud: str | None, json: bool) -> int:
-    """Print the quotas of the project and their usage."""
+class _Row(NamedTuple):
+    name: str
+    quota: Quota
+
+
+TABLE: Final = Table[_Row](
+    columns={
+        "quota": lambda row: row.name.replace("_", " "),
+        "limit": lambda row: "unlimited" if row.quota.is_unlimited else row.quota.limit,
+        "used": lambda row: row.quota.used,
+        "left": lambda row: row.quota.left,
+    },
+    usual=("quota", "limit", "used", "left"),
+    ids=lambda row: row.name,
+    fields=lambda row: {
+        "quota": row.name,
+        "limit": row.quota.limit,
+        "used": row.quota.used,
+        "left": row.quota.left,
+        "unlimited": row.quota.is_unlimited,
+    },
+    right=frozenset({"limit", "used", "left"}),
+)
+"""The columns of quotas."""
+
+
+def show_quota(*, cloud: str | None, output: OutputOptions) -> int:
+    """Print the quotas of the project and their usage.
+
+    Args:
+        cloud: A cloud of ``clouds.yaml``.
+        output: The form of the rows.
+    """
+    RowWriter(TABLE, output)
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
         async with open_client(settings) as opened:
             quotas = await opened.bms.quotas.get()
-        columns = TableWriter(("quota", "limit", "used", "left"), right=("limit", "used", "left"))
-        for name in _QUOTAS:
-            quota: Quota = getattr(quotas, name)
-            if json:
-                fields = {"quota": name, "limit": quota.limit, "used": quota.used, "left": quota.left}
-                write(json_line({**fields, "unlimited": quota.is_unlimited}))
-            else:
-                limit = "unlimited" if quota.is_unlimited else quota.limit
-                columns.add(name.replace("_", " "), limit, quota.used, quota.left)
-        columns.flush()
+        write_rows(TABLE, output, [_Row(name, getattr(quotas, name)) for name in _QUOTAS])
         return Code.OK
 
     return run_interruptibly(main)

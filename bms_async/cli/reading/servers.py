@@ -17,7 +17,7 @@ from bms_async.cli.selection.listing import find_ids, find_servers
 from bms_async.cli.terminal.cells import cell_len, padded
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import format_cell, is_terminal, json_line, write, write_aside
+from bms_async.cli.terminal.output import format_cell, is_terminal, write, write_aside
 from bms_async.cli.terminal.plain import plain
 from bms_async.cli.terminal.rows import RowWriter, Table, write_rows_aside
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
@@ -124,9 +124,16 @@ def _page_size(options: ListOptions) -> int:
     return min(options.limit or _PAGE, _PAGE)
 
 
-def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> int:
-    """Print all fields of some servers; returns 1 if one of them could not be read."""
+def show_servers(arguments: Sequence[str], *, cloud: str | None, output: OutputOptions) -> int:
+    """Print all fields of some servers; returns 1 if one of them could not be read.
+
+    Args:
+        arguments: Their ids; a ``-`` stands for standard input.
+        cloud: A cloud of ``clouds.yaml``.
+        output: The form of the rows; the usual one is text for people.
+    """
     ids = read_ids(arguments, None) or []
+    rows = None if output.is_default else RowWriter(TABLE, output)
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
@@ -134,11 +141,15 @@ def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> 
             code: int = Code.OK
             for start in range(0, len(ids), _CONCURRENT_READS):
                 for server_id, result in await _read(opened.bms, ids[start : start + _CONCURRENT_READS]):
-                    if isinstance(result, Server):
-                        write(json_line(plain(result)) if json else _describe(result))
-                    else:
+                    if not isinstance(result, Server):
                         code = Code.FAILED
                         _print_missing(server_id, result, opened.where)
+                    elif rows is None:
+                        write(_describe(result))
+                    else:
+                        rows.add(result)
+        if rows is not None:
+            rows.finish()
         return code
 
     return run_interruptibly(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,14 +20,16 @@ from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
-from bms_async.cli.terminal.output import TableWriter, json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.progress import Screen
+from bms_async.cli.terminal.rows import RowWriter, Table, write_record, write_rows_aside
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 
 from .durable import carry_on, check_credentials, find_run, kept_batch_size, print_detached, wait_for_the_run
 from .journal import made_up_key, open_journal
-from .run_texts import run_age, run_fields, run_head, run_lines
+from .run_texts import TABLE, run_fields, run_head, run_lines
 
 __all__ = [
     "RetryOptions",
@@ -48,12 +51,24 @@ class RunsOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cloud: A cloud of ``clouds.yaml``.
         journal: The address of the journal.
-        json: Whether to print JSON.
+        output: The form of rows.
     """
 
     cloud: str | None = None
     journal: str | None = None
-    json: bool = False
+    output: OutputOptions = OutputOptions()
+
+
+class _Shown(NamedTuple):
+    run: DurableRun
+    failures: Failures
+
+
+def _shown_fields(shown: _Shown) -> dict[str, object]:
+    return {**run_fields(shown.run), "held": shown.run.held, "reasons": plain_reasons(shown.failures)}
+
+
+_SHOWN: Final[Table[_Shown]] = TABLE.over(lambda shown: shown.run, _shown_fields)
 
 
 class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,18 +107,11 @@ def list_runs(options: RunsOptions, *, only_open: bool, everywhere: bool) -> int
         only_open: Whether those that have ended are left out.
         everywhere: Whether those of all clouds and projects are shown.
     """
+    RowWriter(TABLE, options.output)
 
     async def work(cloud: OpenClient, _stop: SignalHandler) -> int:
-        columns = TableWriter(("key", "action", "state", "progress", "age"), right=("progress", "age"))
-        async for run in cloud.bms.runs.list(open=True if only_open else None, all_places=everywhere):
-            if options.json:
-                write(json_line(run_fields(run)))
-                continue
-            action, progress = run.action.removeprefix("servers."), run.progress
-            columns.add(
-                run.key, action, describe_status(run), f"{progress.done:,}/{progress.total or 0:,}", run_age(run)
-            )
-        columns.flush()
+        runs = cloud.bms.runs.list(open=True if only_open else None, all_places=everywhere)
+        await write_rows_aside(TABLE, options.output, runs)
         return Code.OK
 
     return _with_journal(options, work)
@@ -116,19 +124,20 @@ def show_runs(keys: Sequence[str], options: RunsOptions) -> int:
         keys: Their keys.
         options: Which journal.
     """
+    rows = None if options.output.is_default else RowWriter(_SHOWN, options.output)
 
     async def show(run: DurableRun) -> int:
         failures = Failures()
         if sum(count for state, count in run.progress.by_state.items() if not state.is_success):
             async for outcome in run.outcomes(wait=False):
                 failures.add(outcome)
-        if options.json:
-            write(json_line({**run_fields(run), "held": run.held, "reasons": plain_reasons(failures)}))
-        else:
+        if rows is None:
             write("\n".join([*run_lines(run), *reason_lines(failures)]) + "\n")
+        else:
+            rows.add(_Shown(run, failures))
         return Code.OK
 
-    return _with_journal(options, _for_each(keys, show))
+    return _with_journal(options, _for_each(keys, show, rows))
 
 
 def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None) -> int:
@@ -151,7 +160,7 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
                 WatchedRun(run),
                 cloud,
                 screen,
-                json=options.json,
+                output=options.output,
                 wave=run.wave_size,
                 batch=kept_batch_size(run.wave_size),
                 servers=run.progress.total or 0,
@@ -171,25 +180,26 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
         status: What may happen to them from now on.
         options: Which journal.
     """
+    rows = None if options.output.is_default else RowWriter(TABLE, options.output)
 
     async def change(run: DurableRun) -> int:
         calls = {RunStatus.PAUSED: run.pause, RunStatus.OPEN: run.resume, RunStatus.CANCELLED: run.cancel}
         was_ended = run.ended is not None
         await calls[status]()
-        if options.json:
-            write(json_line(run_fields(run)))
-        else:
+        if rows is None:
             write(f"{run_head(run)}\n")
+        else:
+            rows.add(run)
         if was_ended or run.status is not status:
             print_error(f"the run {strip_control_chars(run.key)} was {describe_status(run)} before, and stays so")
             return Code.FAILED
-        if status is RunStatus.OPEN and not options.json:
+        if status is RunStatus.OPEN and rows is None:
             print_error("`bms worker` carries it out; `bms runs watch` shows whether one does")
         return Code.OK
 
     async def work(cloud: OpenClient, stop: SignalHandler) -> int:
         await show_place(cloud)
-        return await _for_each(keys, change)(cloud, stop)
+        return await _for_each(keys, change, rows)(cloud, stop)
 
     return _with_journal(options, work)
 
@@ -246,10 +256,10 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
             run, key=retry.key or made_up_key(action), unknown=retry.unknown or None, **wanted_options
         )
         if retry.detach:
-            print_detached(new, was_known=False, json=options.json)
+            print_detached(new, was_known=False, output=options.output)
             return Code.OK
         with Screen(quiet=retry.quiet) as screen:
-            return await carry_on(new, cloud, stop, screen, json=options.json, quiet=retry.quiet)
+            return await carry_on(new, cloud, stop, screen, output=options.output, quiet=retry.quiet)
 
     return _with_journal(options, work)
 
@@ -266,7 +276,10 @@ def prune_runs(options: RunsOptions, *, older_than: str, everywhere: bool) -> in
 
     async def work(cloud: OpenClient, _stop: SignalHandler) -> int:
         count = await cloud.bms.runs.prune(older_than=seconds, all_places=everywhere)
-        write(json_line({"type": "pruned", "runs": count}) if options.json else f"{pluralize(count, 'run')} deleted\n")
+        if options.output.is_default:
+            write(f"{pluralize(count, 'run')} deleted\n")
+        else:
+            write_record({"type": "pruned", "runs": count}, options.output)
         return Code.OK
 
     return _with_journal(options, work)
@@ -288,13 +301,15 @@ def _with_journal(options: RunsOptions, work: Callable[[OpenClient, SignalHandle
 
 
 def _for_each(
-    keys: Sequence[str], work: Callable[[DurableRun], Awaitable[int]]
+    keys: Sequence[str], work: Callable[[DurableRun], Awaitable[int]], rows: RowWriter[Any] | None
 ) -> Callable[[OpenClient, SignalHandler], Awaitable[int]]:
     async def each(cloud: OpenClient, _stop: SignalHandler) -> int:
         code: int = Code.OK
         for key in dict.fromkeys(keys):
             run = await _find(cloud, key)
             code = max(code, Code.FAILED if run is None else await work(run))
+        if rows is not None:
+            rows.finish()
         return code
 
     return each

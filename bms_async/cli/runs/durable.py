@@ -20,7 +20,9 @@ from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import KeptRun, describe_status
 from bms_async.cli.following.plan import note_usage
 from bms_async.cli.terminal.exit import UsageError, print_error
-from bms_async.cli.terminal.output import json_line, write
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.output import write
+from bms_async.cli.terminal.rows import write_record
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 from bms_async.runs.options import CheckedOptions
 
@@ -149,18 +151,18 @@ def print_held(run: DurableRun) -> None:
         )
 
 
-def print_detached(run: DurableRun, *, was_known: bool, json: bool) -> None:
+def print_detached(run: DurableRun, *, was_known: bool, output: OutputOptions) -> None:
     """Print that a run is written down, how to watch it, and what carries it out.
 
     Args:
         run: The run.
         was_known: Whether it was written down before.
-        json: Whether to print JSON.
+        output: The form of the run as a record; the usual one is text for people.
     """
     servers = run.progress.total or 0
-    if json:
-        fields = {"type": "run", "key": run.key, "action": run.action, "servers": servers}
-        write(json_line({**fields, "status": describe_status(run), "known": was_known}))
+    if not output.is_default:
+        fields: dict[str, object] = {"type": "run", "key": run.key, "action": run.action, "servers": servers}
+        write_record({**fields, "status": describe_status(run), "known": was_known}, output, name="key")
         return
     action, key = run.action.removeprefix("servers."), shlex.quote(run.key)
     was = f"was written down before, and is {describe_status(run)}" if was_known else "is written down"
@@ -179,7 +181,7 @@ async def carry_on(
     stop: SignalHandler,
     screen: Screen,
     *,
-    json: bool,
+    output: OutputOptions,
     quiet: bool,
     report: str | None = None,
 ) -> int:
@@ -190,7 +192,7 @@ async def carry_on(
         cloud: The client.
         stop: What ends it early.
         screen: Where the progress is shown.
-        json: Whether outcomes are written as JSON.
+        output: The form of outcomes as rows; usually there are none, and the results are text for people.
         quiet: Whether to print failures only.
         report: Where a page about the run is written.
 
@@ -204,7 +206,7 @@ async def carry_on(
         kept,
         cloud,
         screen,
-        json=json,
+        output=output,
         wave=run.wave_size,
         batch=kept_batch_size(run.wave_size),
         servers=run.progress.total or 0,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from bms_async import DurableRun, RunStatus
 from bms_async.cli.following.followed import describe_status
 from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting, standing_fields
+from bms_async.cli.terminal.rows import Table
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 
-__all__ = ["run_age", "run_fields", "run_head", "run_lines"]
+__all__ = ["TABLE", "run_age", "run_fields", "run_head", "run_lines"]
 
 _DAY = 86400
 
@@ -76,3 +78,31 @@ def run_age(run: DurableRun) -> str:
     """Return how long ago a run was begun."""
     seconds = (datetime.now(UTC) - run.created).total_seconds()
     return duration(seconds) if seconds < _DAY else pluralize(int(seconds // _DAY), "day")
+
+
+def _progress(run: DurableRun) -> str:
+    return f"{run.progress.done:,}/{run.progress.total or 0:,}"
+
+
+TABLE: Final = Table[DurableRun](
+    columns={
+        "key": lambda run: run.key,
+        "action": lambda run: run.action.removeprefix("servers."),
+        "state": describe_status,
+        "progress": _progress,
+        "age": run_age,
+        "servers": lambda run: run.progress.total or 0,
+        "done": lambda run: run.progress.done,
+        "in_flight": lambda run: run.progress.in_flight,
+        "not_as_asked": lambda run: sum(n for state, n in run.progress.by_state.items() if not state.is_success),
+        "created": lambda run: run.created,
+        "ended": lambda run: run.ended,
+        "project": lambda run: run.place.rpartition("|")[2],
+        "endpoint": lambda run: run.place.rpartition("|")[0],
+    },
+    usual=("key", "action", "state", "progress", "age"),
+    ids=lambda run: run.key,
+    fields=run_fields,
+    right=frozenset({"progress", "age", "servers", "done", "in_flight", "not_as_asked"}),
+)
+"""The columns of runs."""

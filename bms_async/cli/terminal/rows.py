@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from .exit import UsageError
@@ -19,9 +20,11 @@ from .sorting import SortedRows
 from .texts import strip_control_chars
 from .writers import Csv, Ids, JsonArray, JsonLines, Tabs, TextTable, Writer, Yaml
 
+R = TypeVar("R")
+S = TypeVar("S")
 T = TypeVar("T")
 
-__all__ = ["RowWriter", "Table", "write_rows", "write_rows_aside"]
+__all__ = ["RowWriter", "Table", "write_record", "write_rows", "write_rows_aside"]
 
 _PIECE: Final = 100
 _DESCENDING: Final = (":desc", ":asc")
@@ -81,6 +84,20 @@ class Table(NamedTuple, Generic[T]):
             raise UsageError(f"--sort {strip_control_chars(text)}: {self._missing([name] if name else [])}")
         return SortedRows(self.columns[name], descending=descending)
 
+    def over(self, row: Callable[[S], T], fields: Callable[[S], object]) -> Table[S]:
+        """Return the same columns for something that has such a row in it.
+
+        Args:
+            row: Returns the row.
+            fields: Returns the object in JSON.
+        """
+
+        def of(get: Callable[[T], R]) -> Callable[[S], R]:
+            return lambda item: get(row(item))
+
+        columns = {name: of(get) for name, get in self.columns.items()}
+        return Table[S](columns, self.usual, of(self.ids), fields, self.right, self.keep)
+
     def _missing(self, unknown: Sequence[str]) -> str:
         known = f"the columns are {', '.join(self.columns)}"
         if not unknown:
@@ -97,6 +114,9 @@ class RowWriter(Generic[T]):
         out: Receives the text; standard output by default.
         is_single: Whether there is one row, which is no list in JSON and YAML.
         limit: How many rows at most.
+
+    Attributes:
+        has_objects: Whether whole objects are written, and not columns.
 
     Raises:
         UsageError: The options name a column that does not exist, or contradict each other.
@@ -127,6 +147,7 @@ class RowWriter(Generic[T]):
         else:
             self._row = lambda item: {name: plain(get(item)) for name, get in zip(names, getters, strict=True)}
         self._writer = _make_writer(table, names, options, is_single=is_single)
+        self.has_objects = options.json and options.columns is None
 
     @property
     def is_full(self) -> bool:
@@ -140,6 +161,19 @@ class RowWriter(Generic[T]):
             self._write(self._writer.add(self._row(item)))
         else:
             self._sorted.add(item)
+
+    def add_object(self, fields: Mapping[str, object]) -> None:
+        """Write something that is no row, such as a summary: in JSON and YAML, unless columns were asked for.
+
+        Args:
+            fields: What it is.
+        """
+        if self.has_objects:
+            self._write(self._writer.add(fields))
+
+    def break_off(self) -> None:
+        """Write what is held back, of rows of which others are missing; those that wait for their order are dropped."""
+        self._write(self._writer.end(is_whole=False))
 
     def finish(self) -> None:
         """Write the rest."""
@@ -183,6 +217,24 @@ def write_rows(table: Table[T], options: OutputOptions, items: Iterable[T], *, i
     return count
 
 
+def write_record(fields: Mapping[str, object], options: OutputOptions, *, name: str | None = None) -> None:
+    """Write the one thing that a command has to say.
+
+    Args:
+        fields: What it is; each is a column, except for its type.
+        options: What was asked for.
+        name: The field that other commands take; None for none.
+
+    Raises:
+        UsageError: As of `RowWriter`.
+    """
+    columns = {field: itemgetter(field) for field in fields if field != "type"}
+    table = Table[Mapping[str, object]](
+        columns=columns, usual=tuple(columns), ids=lambda row: str(row[name]) if name else None, fields=lambda row: row
+    )
+    write_rows(table, options, [fields], is_single=True)
+
+
 async def write_rows_aside(
     table: Table[T], options: OutputOptions, items: AsyncIterable[T], *, limit: int | None = None
 ) -> int:
@@ -206,14 +258,20 @@ async def write_rows_aside(
         if text:
             await write_aside(text)
 
-    if limit != 0:
-        async for item in items:
-            rows.add(item)
-            count += 1
-            if count % _PIECE == 0:
-                await write_pending()
-            if rows.is_full:
-                break
+    try:
+        if limit != 0:
+            async for item in items:
+                rows.add(item)
+                count += 1
+                if count % _PIECE == 0:
+                    await write_pending()
+                if rows.is_full:
+                    break
+    except BaseException:
+        # What has come is written, whatever the next page ended with.
+        rows.break_off()
+        await write_pending()
+        raise
     for _ in rows.rest():
         await write_pending()
     return count

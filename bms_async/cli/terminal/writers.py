@@ -31,8 +31,12 @@ class Writer(Protocol):
     def add(self, row: object) -> str:
         """Return the text that is ready once a row has come."""
 
-    def end(self) -> str:
-        """Return the rest."""
+    def end(self, *, is_whole: bool = True) -> str:
+        """Return the rest.
+
+        Args:
+            is_whole: Whether all rows came.
+        """
 
 
 class JsonLines:
@@ -42,7 +46,7 @@ class JsonLines:
         """Return its line."""
         return escape_unprintable(json_line(row))
 
-    def end(self) -> str:
+    def end(self, *, is_whole: bool = True) -> str:  # noqa: ARG002 - each line is whole
         """Return nothing."""
         return ""
 
@@ -66,10 +70,12 @@ class JsonArray:
             return line
         return f"{'[' if self._count == 1 else ','}\n{line[:-1]}"
 
-    def end(self) -> str:
-        """Return the end of the array."""
-        if self._is_single:
+    def end(self, *, is_whole: bool = True) -> str:
+        """Return the end of the array; a part of it has none."""
+        if self._is_single or not (is_whole or self._count):
             return ""
+        if not is_whole:
+            return "\n"
         return "\n]\n" if self._count else "[]\n"
 
 
@@ -90,9 +96,9 @@ class Yaml:
         # Dates and masked texts become what they are in JSON.
         return self._text(msgspec.json.decode(json_line(row)))
 
-    def end(self) -> str:
+    def end(self, *, is_whole: bool = True) -> str:
         """Return the list, if it has no item."""
-        return "[]\n" if self._is_empty else ""
+        return "[]\n" if self._is_empty and is_whole else ""
 
 
 class Ids:
@@ -102,7 +108,7 @@ class Ids:
         """Return its line; none for a row without an id."""
         return f"{strip_control_chars(str(row))}\n" if row else ""
 
-    def end(self) -> str:
+    def end(self, *, is_whole: bool = True) -> str:  # noqa: ARG002 - each line is whole
         """Return nothing."""
         return ""
 
@@ -123,7 +129,7 @@ class Tabs:
         cells = map(format_cell, _cells(row))
         return head + "\t".join("" if cell == "-" else cell for cell in cells) + "\n"
 
-    def end(self) -> str:
+    def end(self, *, is_whole: bool = True) -> str:  # noqa: ARG002 - each line is whole
         """Return the header, if no row came."""
         return self._head
 
@@ -148,7 +154,7 @@ class Csv:
         cells = [csv_cell(cell) for cell in _cells(row)]
         return head + _csv_line([strip_control_chars(cell) for cell in cells] if self._for_terminal else cells)
 
-    def end(self) -> str:
+    def end(self, *, is_whole: bool = True) -> str:  # noqa: ARG002 - each line is whole
         """Return the header, if no row came."""
         return self._head
 
@@ -165,10 +171,9 @@ def csv_cell(value: object) -> str:
         value = value.value
     if isinstance(value, int | float):
         return str(value)
-    if isinstance(value, Mapping):
-        text = json_line(value)[:-1] if value else ""
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        text = ", ".join(map(str, value))
+    if isinstance(value, Mapping | list | tuple):
+        is_flat = not isinstance(value, Mapping) and not any(isinstance(item, Mapping | list | tuple) for item in value)
+        text = ", ".join(map(str, value)) if is_flat else json_line(value)[:-1]
     else:
         text = str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
@@ -210,7 +215,7 @@ class TextTable:
         self._first.append(cells)
         return self.end() if len(self._first) >= _FIRST_ROWS else ""
 
-    def end(self) -> str:
+    def end(self, *, is_whole: bool = True) -> str:  # noqa: ARG002 - each line is whole
         """Return the rows that were held back, with the header; nothing if there is none."""
         rows, self._first = self._first, None
         if not rows:
