@@ -175,8 +175,8 @@ def _attach(
     cls=Command,
     epilog=EXIT_CODES,
     help="Detach a volume from servers, or the volumes that a file names.\n\n"
-    "Without a server it is detached from all that have it. Unmount it there first. One that is not attached stays as it"
-    f" is, and system disks are refused.{_SAME}",
+    "Without a server it is detached from all that have it. Unmount it there first. One that is not attached stays as"
+    f" it is, and system disks are refused.{_SAME}",
 )
 @argument("volume", required=False, metavar="[VOLUME]", description="The id of the volume, before the servers.")
 @options.ids
