@@ -116,7 +116,7 @@ Command.everywhere = (shared.verbose,)
 
 @app.group()
 def servers() -> None:
-    """List servers, show all fields of one, and rename, tag and reinstall any number of them."""
+    """List servers, show all fields of one, and rename, tag, reinstall any number of them, or attach volumes."""
 
 
 @servers.command("list", epilog=EXIT_CODES)

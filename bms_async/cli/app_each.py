@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Final, Literal, Unpack
 
 import click
 
@@ -39,27 +39,22 @@ _NATIVE: Final = (
 @option("--first", type=click.IntRange(min=0), default=1, metavar="N", section=RUN,
         help="The number of the first server; default: 1.")  # fmt: skip
 @option("--from", "names", metavar="FILE", section=RUN, shell_complete=complete_file,
-        help="A file with an id and the new name a line: ID,web-1; - for standard input.")  # fmt: skip
+        help="A file with a server and its new name a line: ID,web-1; - for standard input.")  # fmt: skip
 @options.each
 def _rename(
     *, ids: Sequence[str], template: str | None, first: int, names: str | None, **typed: Unpack[CommonArguments]
 ) -> None:
     def work() -> int:
         from .acting.each import make_options
-        from .acting.servers_each import rename
+        from .acting.renaming import rename
 
         return rename(ids, make_options(typed), names=names, template=template, first=first)
 
     end(work)
 
 
-@click.group("tag", cls=Group)
-def _tag() -> None:
-    """Add a tag to servers, or remove it."""
-
-
-def _add_tag_command(name: str, doc: str, *, adds: bool) -> None:
-    @_tag.command(name, epilog=EXIT_CODES, help=f"{doc}{_SAME}")
+def _add_tag_command(name: Literal["tag", "untag"], doc: str, *, adds: bool) -> click.Command:
+    @click.command(name, cls=Command, epilog=EXIT_CODES, help=f"{doc}{_SAME}")
     @argument("word", metavar="TAG", description="The tag.")
     @options.ids
     @options.each
@@ -72,9 +67,11 @@ def _add_tag_command(name: str, doc: str, *, adds: bool) -> None:
 
         end(work)
 
+    return command
 
-_add_tag_command("add", "Add a tag to servers; one that has it keeps it.", adds=True)
-_add_tag_command("remove", "Remove a tag from servers.", adds=False)
+
+_tag = _add_tag_command("tag", "Add a tag to servers; one that has it keeps it.", adds=True)
+_untag = _add_tag_command("untag", "Remove a tag from servers; one that does not have it stays as it is.", adds=False)
 
 
 @click.group("metadata", cls=Group)
@@ -105,7 +102,7 @@ _add_metadata_command(
 )
 _add_metadata_command(
     "remove",
-    "Remove a key from the metadata of servers.",
+    "Remove a key from the metadata of servers; one that does not have it stays as it is.",
     "KEY [ID]...",
     "The key, then server ids; - reads these from standard input.",
     sets=False,
@@ -146,6 +143,56 @@ def _reinstall(
     end(work)
 
 
+@click.command(
+    "attach",
+    cls=Command,
+    epilog=EXIT_CODES,
+    help="Attach a volume to servers, or the volumes that a file names.\n\n"
+    "It has to be a SCSI volume that is available, or shared where several servers get it; a server has 40 at most. One"
+    f" that is attached already stays as it is.{_SAME}",
+)
+@argument("volume", required=False, metavar="[VOLUME]", description="The id of the volume, before the servers.")
+@options.ids
+@option("--device", metavar="NAME", section=RUN,
+        help="Where it appears in the server, such as /dev/sdb; default: the next one.")  # fmt: skip
+@option("--from", "pairs", metavar="FILE", section=RUN, shell_complete=complete_file,
+        help="A file with SERVER,VOLUME or SERVER,VOLUME,DEVICE a line; - for standard input.")  # fmt: skip
+@options.each
+def _attach(
+    *, volume: str | None, ids: Sequence[str], device: str | None, pairs: str | None, **typed: Unpack[CommonArguments]
+) -> None:
+    def work() -> int:
+        from .acting.each import make_options
+        from .acting.volumes_each import attach
+
+        return attach(volume, ids, make_options(typed), pairs=pairs, device=device)
+
+    end(work)
+
+
+@click.command(
+    "detach",
+    cls=Command,
+    epilog=EXIT_CODES,
+    help="Detach a volume from servers, or the volumes that a file names.\n\n"
+    "Without a server it is detached from all that have it. Unmount it there first. One that is not attached stays as"
+    f" it is, and system disks are refused.{_SAME}",
+)
+@argument("volume", required=False, metavar="[VOLUME]", description="The id of the volume, before the servers.")
+@options.ids
+@option("--from", "pairs", metavar="FILE", section=RUN, shell_complete=complete_file,
+        help="A file with SERVER,VOLUME a line; - for standard input.")  # fmt: skip
+@options.each
+def _detach(*, volume: str | None, ids: Sequence[str], pairs: str | None, **typed: Unpack[CommonArguments]) -> None:
+    def work() -> int:
+        from .acting.each import make_options
+        from .acting.volumes_each import detach
+
+        return detach(volume, ids, make_options(typed), pairs=pairs)
+
+    end(work)
+
+
 @click.group("nova", cls=Group)
 def nova() -> None:
     """Start, stop and reboot servers by the native calls of OpenStack, on clouds that have no others."""
@@ -169,5 +216,5 @@ _add_native_command("start", "Start servers, one call each.")
 _add_native_command("stop", "Stop servers by cutting their power, one call each.")
 _add_native_command("reboot", "Restart servers, one call each; none is restarted twice.")
 
-COMMANDS: Final = (_rename, _tag, _metadata, _reinstall)
+COMMANDS: Final = (_rename, _tag, _untag, _metadata, _reinstall, _attach, _detach)
 """They are shown below ``bms servers``."""

@@ -41,7 +41,7 @@ def run(installed: Bms, *command: str, **changes: str) -> str:
     ("words", "offered"),
     [
         ("bms st", {"start", "stop"}),
-        ("bms servers ", {"list", "show", "rename", "tag", "metadata", "reinstall"}),
+        ("bms servers ", {"list", "show", "rename", "tag", "untag", "metadata", "reinstall", "attach", "detach"}),
         ("bms stop --ab", {"--abort-above", "--abort-sample"}),
         ("bms reboot --group-by fl", {"flavor"}),
         ("bms limits servers.st", {"servers.start", "servers.stop"}),

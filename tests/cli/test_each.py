@@ -1,13 +1,15 @@
-"""`bms servers rename`, `tag`, `metadata` and `reinstall`, from the first word to the exit code."""
+"""`bms servers rename`, `tag`, `metadata`, `reinstall`, `attach` and `detach`, from the first word to the exit code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+from bms_async.cli.acting import volumes_each
 from bms_async.cli.terminal import confirm
 from bms_async.cli.terminal.exit import UsageError
 from tests.cli._helpers import Bms, simulator
@@ -59,10 +61,10 @@ def test_servers_are_renamed_as_a_file_says(cloud: Bms, tmp_path: Path) -> None:
         (["a", "b", "--to", "web {n}"], "", "expected 1 to 63"),
         (["a", "--from", "-"], "a,b", "leave out ids, --file and filters"),
         (["--from", "-"], "a,b\na,c\n", "server a has two names, b and c"),
-        (["--from", "-"], "a;b\n", "expected an id and a name, such as ID,web-1; got 'a;b'"),
-        (["--from", "-"], "\n", "there are no names"),
+        (["--from", "-"], "id,name\n\na;b\n", "--from -, line 3: expected a line such as ID,web-1; got a;b"),
+        (["--from", "-"], "\n", "nothing is in it; expected lines such as ID,web-1"),
         (["--from", "-"], "a,b c\n", "expected 1 to 63"),
-        (["--from", "no-such-file"], "", "cannot read the names"),
+        (["--from", "no-such-file"], "", "--from no-such-file: it cannot be read"),
         (["a", "--to", "b", "--abort-sample", "3"], "", "expected --abort-above beside it"),
         (["a", "--to", "b", "--tag", "c"], "", "expected one source of servers, got ids and filters"),
     ],
@@ -93,26 +95,38 @@ def test_a_plan_says_how_many_calls_there_would_be_and_changes_nothing(cloud: Bm
     assert ": 20 calls\nthe limit is 100 calls a minute" in ended.out
     assert "canaries, groups, checks and windows are not in these times" in ended.out
     assert shown(cloud, ids[0])["name"] == before
-    [plan] = cloud("servers", "tag", "add", "x", "--tag", "rack-1", "--plan", "--json").json
+    [plan] = cloud("servers", "tag", "x", "--tag", "rack-1", "--plan", "--json").json
     assert (plan["action"], plan["servers"], plan["calls"]) == ("nova.tags.add", 20, 20)
 
 
-def test_a_tag_is_added_and_removed(cloud: Bms) -> None:
+def test_a_tag_is_added_and_removed_and_who_has_none_is_left_as_it_is(cloud: Bms) -> None:
     ids = cloud.ids("rack-1")
-    assert cloud("servers", "tag", "add", "blue", "--tag", "rack-1", "-y").code == 0
+    assert cloud("servers", "tag", "blue", "--tag", "rack-1", "-y").code == 0
     assert sorted(cloud.ids("blue")) == sorted(ids)
-    ended = cloud("servers", "tag", "remove", "blue", *ids[:5], "-y", "--json")
+    ended = cloud("servers", "untag", "blue", *ids[:5], "-y", "--json")
     assert (ended.code, ended.json[-1]["action"]) == (0, "nova.tags.remove")
     assert sorted(cloud.ids("blue")) == sorted(ids[5:])
+    again = cloud("servers", "untag", "blue", *ids[:6], "-y")
+    assert again.code == 0
+    assert "5 servers were as asked before" in again.err
+    assert cloud("servers", "untag", "blue", "no-such-server").code == 1
 
 
 @pytest.mark.parametrize(
-    ("word", "adds", "why"), [("a/b", "add", "expected"), ("__type_baremetal", "remove", "tells bare metal")]
+    ("words", "why"),
+    [
+        (["tag", "a/b", "some-id"], "expected"),
+        (["untag", "__type_baremetal", "some-id"], "tells bare metal"),
+        (["tag", "add", "rack-7", "some-id"], "the tag comes first now: bms servers tag rack-7 some-id;"),
+        (["tag", "remove", "rack-7", "--tag", "rack-7"], "the tag comes first now: bms servers untag rack-7;"),
+    ],
 )
-def test_a_tag_that_cannot_be_is_refused(cloud: Bms, word: str, adds: str, why: str) -> None:
-    ended = cloud("servers", "tag", adds, word, "some-id", "-y")
+def test_a_tag_that_cannot_be_is_refused_and_so_is_the_spelling_of_an_earlier_version(
+    cloud: Bms, words: list[str], why: str
+) -> None:
+    ended = cloud("servers", *words, "-y")
     assert ended.code == 2
-    assert why in ended.err
+    assert why in " ".join(ended.err.split())
 
 
 def test_keys_of_the_metadata_are_set_and_removed(cloud: Bms) -> None:
@@ -122,6 +136,8 @@ def test_keys_of_the_metadata_are_set_and_removed(cloud: Bms) -> None:
     assert cloud("servers", "metadata", "remove", "note", "-", "-y", text=f"{one}\n").code == 0
     assert "note" not in str(shown(cloud, one)["metadata"])
     assert "note" in str(shown(cloud, other)["metadata"])
+    again = cloud("servers", "metadata", "remove", "note", one, "-y")
+    assert (again.code, "1 server was as asked before" in again.err) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +215,7 @@ def test_a_reinstallation_without_one_way_to_log_in_is_refused(cloud: Bms, argum
 
 
 def test_a_server_that_is_not_there_fails_alone(cloud: Bms) -> None:
-    ended = cloud("servers", "tag", "add", "green", cloud.ids("rack-0")[0], "no-such-server", "-y", "--json")
+    ended = cloud("servers", "tag", "green", cloud.ids("rack-0")[0], "no-such-server", "-y", "--json")
     *outcomes, summary = ended.json
     assert ended.code == 1
     assert sorted(each["state"] for each in outcomes) == ["FAILED", "SUCCEEDED"]
@@ -260,3 +276,132 @@ def test_what_the_native_calls_cannot_do_is_refused(cloud: Bms, arguments: list[
     ended = cloud("nova", *arguments, "-y")
     assert ended.code == 2
     assert why in ended.err
+
+
+def volume(number: int) -> str:
+    return f"b53f23bd-ee8f-49ec-9420-{number:012x}"
+
+
+def devices(cloud: Bms, server_id: str) -> dict[str, str]:
+    """The volumes of a server, and where they are."""
+    attached: Any = shown(cloud, server_id).get("volumes_attached", ())
+    return {each["id"]: each["device"] for each in attached}
+
+
+@pytest.fixture(scope="module")
+def racked(cloud: Bms) -> list[str]:
+    """Servers that take volumes; the first has its system on one, the others on a local disk."""
+    servers = cloud("servers", "list", "--tag", "rack-0", "--json").json
+    takes = [each["id"] for each in servers if "d1" not in each["flavor"]]
+    return sorted(takes, key=lambda server_id: not devices(cloud, server_id))
+
+
+def test_the_volumes_of_a_file_are_attached_each_when_the_one_before_is_and_a_second_time_nothing_is_done(
+    cloud: Bms, racked: list[str], tmp_path: Path
+) -> None:
+    file, (one, other) = tmp_path / "volumes.csv", racked[-2:]
+    file.write_text(
+        f"server,volume,device\r\n{one},{volume(1)},/dev/sdb\r\n{one},{volume(2)},\r\n{other},{volume(3).upper()}\r\n",
+        encoding="utf-8-sig",
+    )
+    plan = cloud("servers", "attach", "--from", str(file), "--plan")
+    assert "would attach volumes to 2 servers of project" in plan.out
+    assert ": 3 calls\n" in plan.out
+    assert f"\n{volume(1)} to bms-" in plan.out
+    ended = cloud("servers", "attach", "--from", str(file), "-y", "--json")
+    *outcomes, summary = ended.json
+    assert ended.code == 0, ended
+    assert (summary["action"], [each["state"] for each in outcomes]) == ("servers.attach_volume", ["SUCCEEDED"] * 2)
+    assert devices(cloud, one) == {volume(1): "/dev/sdb", volume(2): "/dev/sdc"}
+    assert list(devices(cloud, other)) == [volume(3)]
+    again = cloud("servers", "attach", "--from", str(file), "-y")
+    assert (again.code, "2 servers were as asked before" in again.err) == (0, True)
+    for number in (1, 2, 3):
+        assert cloud("servers", "detach", volume(number), "-y", "-q").code == 0
+    assert devices(cloud, one) == devices(cloud, other) == {}
+
+
+def test_a_volume_is_attached_to_a_server_and_detached_where_it_is(cloud: Bms, racked: list[str]) -> None:
+    one, other = racked[-2:]
+    ended = cloud("servers", "attach", volume(4), one, "--device", "/dev/sdb")
+    assert (ended.code, devices(cloud, one)) == (0, {volume(4): "/dev/sdb"})
+    elsewhere = cloud("servers", "attach", volume(4), other, "--json")
+    assert (elsewhere.code, elsewhere.json[-1]["by_code"]) == (1, {"BMS.1003": 1})
+    unsure = cloud("servers", "detach", volume(4))
+    assert unsure.code == 2
+    assert f"detach the volume {volume(4)} from 1 server of" in unsure.err
+    nothing = cloud("servers", "detach", volume(4), other, "-y")
+    assert (nothing.code, "nothing to do: 1 server was as asked before" in nothing.err) == (0, True)
+    assert cloud("servers", "detach", volume(4), one, other, "-y", "-q").code == 0
+    assert devices(cloud, one) == {}
+    gone = cloud("servers", "detach", volume(4), "-y")
+    assert (gone.code, f"no server has the volume {volume(4)}" in gone.err) == (2, True)
+
+
+@pytest.mark.parametrize("how", ["one", "many", "by a filter"])
+def test_a_system_disk_is_not_detached_and_nothing_else_is_then(cloud: Bms, racked: list[str], how: str) -> None:
+    [system] = devices(cloud, racked[0])
+    assert cloud("servers", "attach", volume(5), racked[-1], "-q").code == 0
+    lines = {
+        "one": [f"{racked[-1]},{volume(5)}", f"{racked[0]},{system}"],
+        "many": [f"{server_id},{volume(5)}" for server_id in cloud.ids("rack-1") + racked[1:]]
+        + [f"{racked[0]},{system}"],
+        "by a filter": [],
+    }[how]
+    arguments = ["--from", "-"] if lines else [system, "--tag", "rack-0", "--canary", "1", "--group-by", "az",
+                                               "--max-unavailable", "1"]  # fmt: skip
+    ended = cloud("servers", "detach", *arguments, "-y", text="\n".join(lines))
+    assert ended.code == 2
+    assert f"the volume {system} is the system disk of " in " ".join(ended.err.split())
+    assert (list(devices(cloud, racked[-1])), list(devices(cloud, racked[0]))) == ([volume(5)], [system])
+    assert cloud("servers", "detach", volume(5), "-y", "-q").code == 0
+
+
+def test_a_system_disk_that_comes_between_the_look_and_the_call_is_not_detached(
+    cloud: Bms, racked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def see_nothing(*_: object) -> dict[str, dict[str, bool]]:
+        return {}
+
+    [system] = devices(cloud, racked[0])
+    assert cloud("stop", racked[0], "-y", "-q").code == 0
+    monkeypatch.setattr(volumes_each, "read_disks", see_nothing)
+    ended = cloud("servers", "detach", system, racked[0], "-y", "--json")
+    assert (ended.code, list(devices(cloud, racked[0]))) == (1, [system])
+    assert "its system disk is among the volumes" in ended.json[0]["error"]
+    monkeypatch.setattr(volumes_each, "SYSTEM_DEVICE", "none")
+    assert cloud("servers", "detach", system, racked[0], "-y", "-q").code == 0
+    assert devices(cloud, racked[0]) == {}
+    assert cloud("servers", "attach", volume(9), racked[0], "-q").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "why"),
+    [
+        (["attach"], "", "expected a volume: give its id before the servers"),
+        (["attach", "v 1", "a"], "", "expected"),
+        (["attach", "v", "a", "--device", "sdb"], "", "a device such as '/dev/sdb'"),
+        (["attach", "--from", "-", "--device", "/dev/sdb"], "", "write the device behind each volume of the file"),
+        (["attach", "v", "--from", "-"], "", "the file names the servers and volumes"),
+        (
+            ["attach", "--from", "-"],
+            "a,v\nb\n",
+            "--from -, line 2: expected a line such as SERVER,VOLUME,/dev/sdb; got b",
+        ),
+        (["attach", "--from", "-"], "a,v,sdb\n", "a device such as '/dev/sdb'"),
+        (["attach", "--from", "-"], "a,v\na,V\na,v\n", "line 3: the volume v is given to server a twice"),
+        (
+            ["detach", "--from", "-"],
+            "a,v,/dev/sdb\n",
+            "line 1: expected a line such as SERVER,VOLUME; got a,v,/dev/sdb",
+        ),
+        (["detach", "--from", "-", "--tag", "x"], "", "leave out ids, --file and filters"),
+        (["detach"], "", "expected a volume"),
+    ],
+)
+def test_volumes_that_cannot_be_are_refused_before_anything_is_sent(
+    cloud: Bms, arguments: list[str], text: str, why: str
+) -> None:
+    ended = cloud("servers", *arguments, "-y", text=text)
+    assert ended.code == 2, ended
+    assert why in " ".join(ended.err.split())

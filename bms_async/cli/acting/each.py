@@ -5,20 +5,20 @@ Such a run is in this process alone: killed, it is begun again with the servers 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import TypedDict
+from itertools import islice
+from typing import Final
 
 import anyio
 
-from bms_async import BmsClient, FleetRun, JobHandle, Rollout
+from bms_async import JobHandle
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
-from bms_async.cli.runs.durable import check_credentials
 from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.selection.listing import check_found, list_chosen
@@ -31,66 +31,15 @@ from bms_async.cli.terminal.texts import pluralize
 from bms_async.models.ids import canonical_id
 
 from .common import CommonArguments, CommonOptions, check_common, read_common
+from .task import RunArguments, Task
 
-__all__ = ["RunArguments", "Task", "carry_out", "make_options"]
+__all__ = ["carry_out", "make_options"]
 
+_ASKED: Final = 3
+"""Changes that a confirmation shows."""
 
-class RunArguments(TypedDict, total=False):
-    """What a task hands on to its run."""
-
-    wave_size: int | None
-    abort_above: float | None
-    abort_sample: int
-    rollout: Rollout | None
-    on_job: Callable[[JobHandle], Awaitable[object] | object]
-
-
-class Task:
-    """What is done to each server; this is the base of what the commands do.
-
-    Attributes:
-        verb: What it is called.
-        operation: The call that does it.
-        polls: The call that finds out how it ended.
-        loses_data: Whether it is confirmed by the number of servers, also for one alone.
-        native: Whether the native list of OpenStack chooses the servers.
-    """
-
-    verb: str
-    operation: str
-    polls: str = "jobs.get"
-    loses_data: bool = False
-    native: bool = False
-
-    def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - mostly the same for all
-        """Return what is done, for the confirmation: what stands after the cloud, or nothing.
-
-        Args:
-            ids: All servers.
-
-        Raises:
-            UsageError: It cannot be done to these.
-        """
-        return ""
-
-    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
-        """Begin the run.
-
-        Args:
-            bms: The client.
-            servers: The servers.
-            options: Its options.
-        """
-        raise NotImplementedError
-
-    async def check_credentials(self, bms: BmsClient, server_id: str) -> None:
-        """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
-
-        Args:
-            bms: The client.
-            server_id: A server to read.
-        """
-        await check_credentials(bms, server_id)
+_PLANNED: Final = 20
+"""Changes that a plan shows."""
 
 
 def make_options(typed: CommonArguments) -> CommonOptions:
@@ -107,7 +56,14 @@ def make_options(typed: CommonArguments) -> CommonOptions:
     return options
 
 
-def carry_out(task: Task, ids: Sequence[str], options: CommonOptions, *, named: list[str] | None = None) -> int:
+def carry_out(
+    task: Task,
+    ids: Sequence[str],
+    options: CommonOptions,
+    *,
+    named: list[str] | None = None,
+    is_found: bool = False,
+) -> int:
     """Do something to each server, and return the exit code.
 
     Args:
@@ -115,12 +71,13 @@ def carry_out(task: Task, ids: Sequence[str], options: CommonOptions, *, named: 
         ids: Servers, or a ``-``.
         options: Which servers, and how.
         named: The servers, where they are known already.
+        is_found: Whether the task finds them by itself.
 
     Raises:
         UsageError: The options contradict each other, or a file cannot be used.
         BmsError: The run could not start. Else each server has its outcome.
     """
-    if named is None:
+    if named is None and not is_found:
         named = read_ids(ids, options.file, filters=options.filters)
     settings = read_settings(options.cloud)
 
@@ -128,7 +85,7 @@ def carry_out(task: Task, ids: Sequence[str], options: CommonOptions, *, named: 
         async with AsyncExitStack() as stack:
             cloud = await stack.enter_async_context(open_client(settings, None))
             with Screen(quiet=options.quiet) as screen:
-                return await _Command(task, options, cloud, stop, screen).run(named)
+                return await _Command(task, options, cloud, stop, screen).run(named, is_found=is_found)
 
     return run_interruptibly(main)
 
@@ -145,19 +102,22 @@ class _Command:
         self._stop = stop
         self._screen = screen
 
-    async def run(self, named: list[str] | None) -> int:
+    async def run(self, named: list[str] | None, *, is_found: bool) -> int:
         options, task = self._options, self._task
-        servers = await self._list() if named is None else named
-        ids = servers if isinstance(servers, list) else [server.id for server in servers]
-        what = task.describe(ids)
+        servers = await self._list(is_found=is_found) if named is None else named
         if named:
             await task.check_credentials(self._cloud.bms, named[0])
             await learn_servers(self._cloud, named, native=task.native)
+        servers = await task.prepare(self._cloud, servers)
+        ids = servers if isinstance(servers, list) else [server.id for server in servers]
+        if not ids:
+            print_error(f"nothing to do: {self._unchanged}")
+            return Code.OK
         bounds = Bounds(options.wave, options.abort_above, len(set(map(canonical_id, ids))))
         if options.dry_run:
-            await self._print_plan(len(ids), what, bounds)
+            await self._print_plan(ids, bounds)
             return Code.OK
-        await self._confirm(len(ids), what, bounds)
+        await self._confirm(ids, bounds)
         return await self._run(servers, bounds)
 
     async def _run(self, servers: list[str] | ListedServers, bounds: Bounds) -> int:
@@ -186,29 +146,45 @@ class _Command:
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
-        return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
+        code = await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
+        if task.unchanged and not options.quiet:
+            print_error(self._unchanged)
+        return code
 
-    async def _print_plan(self, count: int, what: str, bounds: Bounds) -> None:
-        note = f"each of them {what}\n" if what else ""
+    @property
+    def _unchanged(self) -> str:
+        count = self._task.unchanged
+        return f"{pluralize(count, 'server')} {'was' if count == 1 else 'were'} as asked before"
+
+    async def _print_plan(self, ids: Sequence[str], bounds: Bounds) -> None:
+        task = self._task
+        lines = list(islice(task.changes(ids, self._cloud.known), _PLANNED + 1))
+        if len(lines) > _PLANNED:
+            lines[_PLANNED:] = ["..."]
+        if task.how:
+            lines.insert(0, f"each of them {task.how}")
         if bounds.text is not None:
-            note += f"{bounds.text}\n"
+            lines.append(bounds.text)
         if self._options.rollout is not None:
-            note += "its canaries, groups, checks and windows are not in these times\n"
+            lines.append("its canaries, groups, checks and windows are not in these times")
         await print_plan(
-            self._task.verb,
+            task.phrase,
             self._cloud,
-            count,
+            len(ids),
             wave=bounds.size,
             batch=1,
             output=self._options.output,
-            operation=self._task.operation,
-            note=note,
+            operation=task.operation,
+            calls=task.calls(ids),
+            note="".join(f"{line}\n" for line in lines),
         )
 
-    async def _list(self) -> list[str] | ListedServers:
+    async def _list(self, *, is_found: bool) -> list[str] | ListedServers:
         rollout, filters = self._options.rollout, self._options.filters
         # A rollout that needs the servers would have to read them, too.
         whole = rollout is not None and rollout.needs_servers
+        if is_found:
+            return await self._task.find(self._cloud, whole=whole)
         try:
             servers = await list_chosen(self._cloud, filters, self._screen, whole=whole, native=self._task.native)
         finally:
@@ -217,14 +193,18 @@ class _Command:
         check_found(len(servers), filters)
         return servers
 
-    async def _confirm(self, count: int, what: str, bounds: Bounds) -> None:
+    async def _confirm(self, ids: Sequence[str], bounds: Bounds) -> None:
         task, place = self._task, await show_place(self._cloud, quiet=self._options.quiet)
         if bounds.text is not None and not self._options.quiet:
             print_error(bounds.text)
-        if self._options.yes or (count == 1 and not task.loses_data):
+        if self._options.yes or (len(ids) == 1 and not task.loses_data and not task.asks_always):
             return
-        question = f"{task.verb} {pluralize(count, 'server')} of {place.brief}{f' {what}' if what else ''}"
+        question = f"{task.phrase} {pluralize(len(ids), 'server')} of {place.brief}"
+        if task.how:
+            question += f" {task.how}"
+        if changes := list(islice(task.changes(ids, self._cloud.known), _ASKED + 1)):
+            question += f" ({', '.join(changes[:_ASKED])}{', ...' if len(changes) > _ASKED else ''})"
         if task.loses_data:
-            await confirm_number(f"{question}? What is on their system disks is lost.", count)
+            await confirm_number(f"{question}? What is on their system disks is lost.", len(ids))
         else:
             await confirm(f"{question}?")

@@ -10,7 +10,8 @@ from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError
 
 from .common import CommonOptions
-from .each import RunArguments, Task, carry_out
+from .each import carry_out
+from .task import RunArguments, Task
 
 __all__ = ["NativeAction", "act_natively"]
 

@@ -1,40 +1,36 @@
-"""``bms servers rename``, ``tag``, ``metadata`` and ``reinstall``: what is done to each server."""
+"""``bms servers tag``, ``untag``, ``metadata`` and ``reinstall``: what is done to each server."""
 
 from __future__ import annotations
 
-import csv
 import os
-import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import click
 import msgspec
 
-from bms_async import BmsClient, FleetRun, InvalidRequestError
-from bms_async.cli.selection.rollouts import ListedServers
+from bms_async import BmsClient, NotFoundError
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.models import BARE_METAL_TAG
-from bms_async.models.ids import canonical_id
 from bms_async.validation.native import check_metadata_lookup
-from bms_async.validation.text import check_metadata, check_name, check_native_name, check_password, check_tag
+from bms_async.validation.text import check_metadata, check_native_name, check_password, check_tag
 
 from .common import CommonOptions
-from .each import RunArguments, Task, carry_out
+from .each import carry_out
+from .task import CallOne, CallTask, check_argument
 
-__all__ = ["Login", "change_metadata", "reinstall", "rename", "tag"]
+__all__ = ["Login", "change_metadata", "reinstall", "tag"]
 
 _VARIABLE: Final = "BMS_ADMIN_PASSWORD"
 """The variable that holds the password of a reinstallation, where there is no terminal to ask on."""
 
-CallOne: TypeAlias = Callable[[str], Awaitable[object]]
-"""A coroutine function of a server's id."""
+_OLD_SPELLING: Final = frozenset({"add", "remove"})
+"""What stood before the tag in an earlier version: it must not become a tag, and the tag not a server."""
 
 _SHOWN: Final = 3
-_PLACE: Final = re.compile(r"\{(n|id)(?::(0?[1-9]))?\}")
 _SECRET_KEYS: Final = frozenset({"admin_pass", "user_data"})
 """Keys of the metadata whose values are secrets: other users of the machine can read a command's arguments."""
 
@@ -55,89 +51,76 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     script: str | None = None
 
 
-class _CallTask(Task):
-    """What is one call a server."""
-
-    def make_call(self, bms: BmsClient) -> CallOne:
-        """Return the function that makes the call.
-
-        Args:
-            bms: The client.
-        """
-        raise NotImplementedError
-
-    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
-        """Begin the run."""
-        return bms.fleet.each(servers, self.make_call(bms), action=self.operation, keep_results=False, **options)
-
-
-class _Rename(_CallTask):
-    verb = "rename"
-    operation = "servers.rename"
-
-    def __init__(self, names: Mapping[str, str], template: str | None, first: int) -> None:
-        self._names = names
-        self._template = template
-        self._first = first
-
-    def describe(self, ids: Sequence[str]) -> str:
-        if self._template is not None:
-            self._names = _names_of(ids, self._template, self._first)
-        shown = [f"{server_id} to {self._names[canonical_id(server_id)]}" for server_id in ids[:_SHOWN]]
-        return f"({strip_control_chars(', '.join(shown))}{', ...' if len(ids) > _SHOWN else ''})"
-
-    def make_call(self, bms: BmsClient) -> CallOne:
-        names = self._names
-        return lambda server_id: bms.servers.rename(server_id, names[server_id])
-
-
-class _Tag(_CallTask):
+class _Tag(CallTask):
     def __init__(self, tag: str, *, adds: bool) -> None:
         self._tag = tag
         self._adds = adds
         self.verb = "tag" if adds else "untag"
         self.operation = "nova.tags.add" if adds else "nova.tags.remove"
 
-    def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - the same for all
-        return f"with {self._tag}" if self._adds else f"of {self._tag}"
+    @property
+    def phrase(self) -> str:
+        return f"add the tag {self._tag} to" if self._adds else f"remove the tag {self._tag} from"
 
     def make_call(self, bms: BmsClient) -> CallOne:
-        call = bms.nova.tags.add if self._adds else bms.nova.tags.remove
-        tag = self._tag
-        return lambda server_id: call(server_id, tag)
+        tags, tag = bms.nova.tags, self._tag
+
+        async def remove(server_id: str) -> None:
+            try:
+                await tags.remove(server_id, tag)
+            except NotFoundError:
+                # It is raised again where it is the server that is not there.
+                if await tags.has(server_id, tag):
+                    raise
+                self.unchanged += 1
+
+        return (lambda server_id: tags.add(server_id, tag)) if self._adds else remove
 
 
-class _SetMetadata(_CallTask):
-    verb = "change"
+class _SetMetadata(CallTask):
+    verb = "metadata"
     operation = "servers.update_metadata"
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
 
-    def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - the same for all
-        return f"to {strip_control_chars(', '.join(f'{key}={value}' for key, value in self._values.items()))}"
+    @property
+    def phrase(self) -> str:
+        given = ", ".join(f"{key}={value}" for key, value in self._values.items())
+        return f"set {strip_control_chars(given)} in the metadata of"
 
     def make_call(self, bms: BmsClient) -> CallOne:
         values = self._values
         return lambda server_id: bms.servers.update_metadata(server_id, values)
 
 
-class _RemoveMetadata(_CallTask):
-    verb = "change"
+class _RemoveMetadata(CallTask):
+    verb = "metadata"
     operation = "nova.metadata.delete"
 
     def __init__(self, key: str) -> None:
         self._key = key
 
-    def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - the same for all
-        return f"to be without {strip_control_chars(self._key)}"
+    @property
+    def phrase(self) -> str:
+        return f"remove {strip_control_chars(self._key)} from the metadata of"
 
     def make_call(self, bms: BmsClient) -> CallOne:
-        key = self._key
-        return lambda server_id: bms.nova.metadata.delete(server_id, key)
+        metadata, key = bms.nova.metadata, self._key
+
+        async def remove(server_id: str) -> None:
+            try:
+                await metadata.delete(server_id, key)
+            except NotFoundError:
+                # It is raised again where it is the server that is not there.
+                if key in await metadata.get(server_id):
+                    raise
+                self.unchanged += 1
+
+        return remove
 
 
-class _Reinstall(_CallTask):
+class _Reinstall(CallTask):
     verb = "reinstall"
     operation = "servers.reinstall_os"
     loses_data = True
@@ -147,10 +130,11 @@ class _Reinstall(_CallTask):
         self._password = password
         self._script = script
 
-    def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - the same for all
+    @property
+    def how(self) -> str:
         if self._login.key_pair is not None:
             return f"with the key pair {self._login.key_pair}"
-        return "with a new password" if self._password is not None else "with a script"
+        return "with a new password" if self._login.asks_password else "with a script"
 
     def make_call(self, bms: BmsClient) -> CallOne:
         login, password, script = self._login, self._password, self._script
@@ -161,30 +145,6 @@ class _Reinstall(_CallTask):
             user_id=login.key_user,
             user_data=script,
         )
-
-
-def rename(ids: Sequence[str], options: CommonOptions, *, names: str | None, template: str | None, first: int) -> int:
-    """Rename servers, and return the exit code.
-
-    Args:
-        ids: Servers, or a ``-``.
-        options: Which servers, and how.
-        names: A file with an id and a name a line.
-        template: What all names are made of.
-        first: The number of the first server.
-
-    Raises:
-        UsageError: There is no name for a server, or more than one.
-    """
-    if (names is None) == (template is None):
-        raise UsageError("expected new names: give either --to, such as --to web-{n:03}, or --from FILE")
-    if names is None:
-        return carry_out(_Rename({}, template, first), ids, options)
-    if ids or options.file or options.filters:
-        raise UsageError("--from: the file names the servers; leave out ids, --file and filters")
-    read = _read_names(names)
-    found = {canonical_id(server_id): name for server_id, name in read.items()}
-    return carry_out(_Rename(found, None, first), (), options, named=list(read))
 
 
 def tag(ids: Sequence[str], options: CommonOptions, *, tag: str, adds: bool) -> int:
@@ -199,7 +159,14 @@ def tag(ids: Sequence[str], options: CommonOptions, *, tag: str, adds: bool) -> 
     Raises:
         UsageError: It is no tag, or the one that the cloud tells bare metal by.
     """
-    _check(lambda: check_tag("tag", tag))
+    if ids and tag in _OLD_SPELLING:
+        verb = "tag" if tag == "add" else "untag"
+        raise UsageError(
+            f"the tag comes first now: bms servers {verb} {strip_control_chars(' '.join(ids[:_SHOWN]))}"
+            f"{' ...' if len(ids) > _SHOWN else ''}; for a tag that is called {tag!r}, choose the servers by --file or"
+            " a filter"
+        )
+    check_argument(lambda: check_tag("tag", tag))
     if tag == BARE_METAL_TAG and not adds:
         raise UsageError(f"the cloud's console tells bare metal by the tag {tag}: it is not removed by this command")
     return carry_out(_Tag(tag, adds=adds), ids, options)
@@ -218,7 +185,7 @@ def change_metadata(words: Sequence[str], options: CommonOptions, *, sets: bool)
     """
     if not sets:
         key, *ids = words
-        _check(lambda: check_metadata_lookup("key", key))
+        check_argument(lambda: check_metadata_lookup("key", key))
         return carry_out(_RemoveMetadata(key), ids, options)
     values: dict[str, str] = {}
     for word in words:
@@ -233,7 +200,7 @@ def change_metadata(words: Sequence[str], options: CommonOptions, *, sets: bool)
             f"{min(secret)}: its value is a secret, and others can read a command's arguments; set it with"
             " bms.servers.update_metadata"
         )
-    _check(lambda: check_metadata("metadata", values))
+    check_argument(lambda: check_metadata("metadata", values))
     return carry_out(_SetMetadata(values), words[len(values) :], options)
 
 
@@ -256,72 +223,10 @@ def reinstall(ids: Sequence[str], options: CommonOptions, *, login: Login) -> in
         raise UsageError("--key-user: expected --key-pair beside it")
     key_pair = login.key_pair
     if key_pair is not None:
-        _check(lambda: check_native_name("--key-pair", key_pair))
+        check_argument(lambda: check_native_name("--key-pair", key_pair))
     script = None if login.script is None else _read_script(login.script)
     password = _ask_password() if login.asks_password and not options.dry_run else None
     return carry_out(_Reinstall(login, password, script), ids, options)
-
-
-def _check(check: Callable[[], object]) -> None:
-    """Refuse what the reference does not allow before anything is sent."""
-    try:
-        check()
-    except InvalidRequestError as error:
-        raise UsageError(str(error)) from error
-
-
-def _names_of(ids: Sequence[str], template: str, first: int) -> Mapping[str, str]:
-    """Return the names that a template gives servers."""
-    places = _PLACE.findall(template)
-    if "{" in _PLACE.sub("", template) or "}" in _PLACE.sub("", template):
-        raise UsageError(f"--to {template}: expected {{n}}, {{n:03}} or {{id}} in it, and no other braces")
-    if not places and len(ids) > 1:
-        raise UsageError(f"--to {template}: {len(ids):,} servers would have one name; put {{n}} or {{id}} into it")
-    names: dict[str, str] = {}
-    for number, server_id in enumerate(ids, first):
-        values = {"n": number, "id": server_id}
-        name = _PLACE.sub(lambda place: _filled(place, values), template)  # noqa: B023 - called at once
-        _check(lambda: check_name("--to", name))  # noqa: B023 - called at once
-        names[canonical_id(server_id)] = name
-    return names
-
-
-def _filled(place: re.Match[str], values: Mapping[str, object]) -> str:
-    width = place[2] or ""
-    return str(values[place[1]]).rjust(int(width or 0), "0" if width.startswith("0") else " ")
-
-
-def _read_names(file: str) -> Mapping[str, str]:
-    """Return the name of each server, as a file has them."""
-    names: dict[str, str] = {}
-    try:
-        if file == "-":
-            rows = list(_rows(sys.stdin))
-        else:
-            with Path(file).open(encoding="utf-8-sig", newline="") as lines:
-                rows = list(_rows(lines))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise UsageError(f"--from {file}: cannot read the names: {error}") from error
-    known: dict[str, str] = {}
-    for server_id, name in rows:
-        before = known.setdefault(canonical_id(server_id), name)
-        if before != name:
-            raise UsageError(f"--from {file}: server {server_id} has two names, {before} and {name}; leave out one")
-        _check(lambda: check_name(f"--from {file}", name))  # noqa: B023 - called at once
-        names.setdefault(server_id, name)
-    if not names:
-        raise UsageError(f"--from {file}: there are no names; expected an id and a name a line, such as ID,web-1")
-    return names
-
-
-def _rows(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    for row in csv.reader(line for line in lines if line.strip() and not line.lstrip().startswith("#")):
-        cells = [cell.strip() for cell in row]
-        if [cell.lower() for cell in cells] == ["id", "name"]:
-            continue
-        if len(cells) != 2 or not all(cells):  # noqa: PLR2004 - an id and a name
-            raise UsageError(f"--from: expected an id and a name, such as ID,web-1; got {','.join(row)[:60]!r}")
-        yield cells[0], cells[1]
 
 
 def _read_script(file: str) -> bytes:
@@ -339,5 +244,5 @@ def _ask_password() -> str:
     password = given
     if password is None:
         password = str(click.prompt("Administrator's password", hide_input=True, confirmation_prompt=True, err=True))
-    _check(lambda: check_password("the password", password))
+    check_argument(lambda: check_password("the password", password))
     return password

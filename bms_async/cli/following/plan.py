@@ -62,6 +62,7 @@ async def print_plan(
     output: OutputOptions,
     operation: str | None = None,
     note: str = "",
+    calls: int | None = None,
 ) -> None:
     """Print how many calls a run takes, and for how long the limit makes it last.
 
@@ -74,10 +75,11 @@ async def print_plan(
         output: The form of the plan as a record; the usual one is text for people.
         operation: The call that would do it; by default the action of ``servers``.
         note: What else there is to say for people, a line.
+        calls: How many calls there are, where a server takes more than one.
     """
     name = operation or f"servers.{action}"
     usage, limit = await _read_usage(name, cloud), cloud.bms.limits[name].limit
-    calls, used = -(-servers // batch), len(usage.spent)
+    calls, used = -(-servers // batch) if calls is None else calls, len(usage.spent)
     capacity = None if limit is None else usage.capacity
     least = time_of_last_call(calls, spent=usage.spent, capacity=capacity, blocked=usage.blocked_for)
     if not output.is_default:
