@@ -131,7 +131,7 @@ def page_cloud(address: str) -> dict[str, str]:
 def measure(commands: Sequence[Command], runs: int) -> list[list[Sample]]:
     """Return the samples of each command."""
     with tempfile.TemporaryDirectory() as compiled:
-        unset = ("OS_", "BMS_", "AWS_", "HUAWEICLOUD_", "PYTHON", "XDG_")
+        unset = ("OS_", "BMS_", "AWS_", "HUAWEICLOUD_", "PYTHON", "SSL_", "XDG_")
         common = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
         common |= {"PYTHONPYCACHEPREFIX": compiled, "NO_PROXY": "127.0.0.1"}
         for command in commands:

@@ -137,7 +137,8 @@ if TYPE_CHECKING:
     from bms_async.reconcile.conditions import Degraded, PowerChange, Progressing, Synced
     from bms_async.reconcile.reconciler import Reconciler
     from bms_async.reconcile.statistics import ReconcilerStatistics
-    from bms_async.reconcile.wishes import PowerStatistics, PowerWishes
+    from bms_async.reconcile.wish_options import PowerStatistics
+    from bms_async.reconcile.wishes import PowerWishes
     from bms_async.redaction import Secret
     from bms_async.runs import (
         BatchResult,
@@ -349,6 +350,11 @@ _PACKAGES = frozenset({
 })  # fmt: skip
 
 
+# What a client imports when it is first asked for it: a program has it before, for an import would hold its event loop,
+# and a command of `bms` that needs none of it has none.
+_LATER = {"BmsClient": ("bms_async.fleet.native.nova", "bms_async.reconcile.wishes")}
+
+
 if not TYPE_CHECKING:  # a type checker would take any name for a public one
 
     def __getattr__(name: str) -> object:
@@ -362,6 +368,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for a public one
             if name not in _EXTRAS:
                 raise
             raise _missing_extra(__name__, name, _EXTRAS[name][0]) from error
+        for needed in _LATER.get(name, ()):
+            _import(needed)
         # From the next time on it costs what any attribute costs.
         globals()[name] = found
         return found

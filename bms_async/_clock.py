@@ -6,7 +6,6 @@ still had its slots, and send.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
 from collections.abc import Callable
@@ -89,6 +88,8 @@ def namespace_offset() -> float:
 
 
 def _boot_session() -> str:
+    import ctypes  # noqa: PLC0415 - only macOS has to be asked like this
+
     value = ctypes.create_string_buffer(64)
     size = ctypes.c_size_t(len(value))
     try:

@@ -8,7 +8,6 @@ replaced: a lock on the file that is replaced would go with it.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -100,6 +99,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, locked: bool
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(unfinished, flags, 0o600)
     else:
+        import tempfile  # noqa: PLC0415 - it brings archives and compression with it
+
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         unfinished = Path(name)
     try:

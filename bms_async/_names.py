@@ -111,7 +111,7 @@ ON_DEMAND = {
     "PowerChange": "bms_async.reconcile.conditions",
     "PowerChanges": "bms_async.reconcile.changes",
     "PowerState": "bms_async.models",
-    "PowerStatistics": "bms_async.reconcile.wishes",
+    "PowerStatistics": "bms_async.reconcile.wish_options",
     "PowerWishes": "bms_async.reconcile.wishes",
     "Problem": "bms_async.errors.problem",
     "Progress": "bms_async.fleet",

@@ -21,7 +21,7 @@ from bms_async.config.arguments import choose_project_name, choose_transport, pr
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer
-from bms_async.reconcile.wishes import PowerStatistics, PowerWishes, check_window
+from bms_async.reconcile.wish_options import PowerStatistics, check_window
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
@@ -32,6 +32,7 @@ from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hook
+    from bms_async.reconcile.wishes import PowerWishes
     from bms_async.runs import DurableRuns, Runs
 
 _POLLS_WITHOUT_LIMIT = 60_000.0
@@ -205,7 +206,9 @@ class BmsClient(ClientView):
             make_runs=functools.cache(
                 lambda: _make_runs(runs, session.unbounded(), watcher, endpoint=endpoints.bms, check=check)
             ),
-            power=PowerWishes(session.unbounded(), watcher, window=wish_window, check=check),
+            make_power=functools.cache(
+                lambda: _make_power(session.unbounded(), watcher, window=wish_window, check=check)
+            ),
             check=check,
             has_journal=runs is not None,
             poller=make_poller(session.for_polling(), patience),
@@ -470,6 +473,12 @@ def shared_limits(settings: config.Settings) -> Limits:
     except ConfigurationError as error:
         # Whoever set a variable does not know the arguments of `Limits.shared`.
         raise ConfigurationError(f"BMS_LIMITS, or bms_limits in clouds.yaml: {error}") from None
+
+
+def _make_power(session: Session, watcher: Watcher, *, window: float, check: bool) -> PowerWishes:
+    from bms_async.reconcile.wishes import PowerWishes  # noqa: PLC0415 - a command that only reads needs none
+
+    return PowerWishes(session, watcher, window=window, check=check)
 
 
 def _make_runs(runs: Runs | None, session: Session, watcher: Watcher, *, endpoint: str, check: bool) -> DurableRuns:

@@ -22,19 +22,19 @@ from bms_async.api import (
     request,
     wrap_body_secrets,
 )
-from bms_async.fleet import Fleet
-from bms_async.fleet.native.nova import ClientNova
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
 from bms_async.reconcile.backoff import Backoff
-from bms_async.reconcile.wishes import PowerWishes
 from bms_async.redaction import wrap_address, wrap_secrets
 from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
 
 if TYPE_CHECKING:
+    from bms_async.fleet import Fleet
+    from bms_async.fleet.native.nova import ClientNova
     from bms_async.fleet.rollout.rollout import Rollout
     from bms_async.reconcile.reconciler import Reconciler
+    from bms_async.reconcile.wishes import PowerWishes
     from bms_async.runs import DurableRuns
 
 
@@ -50,7 +50,7 @@ class ClientView:
         watcher: Watcher,
         *,
         make_runs: Callable[[], DurableRuns],
-        power: PowerWishes,
+        make_power: Callable[[], PowerWishes],
         check: bool,
         has_journal: bool = False,
         poller: ServerPoller | None = None,
@@ -66,15 +66,32 @@ class ClientView:
         self.versions = Versions(session, check=check)
         self.identity = Identity(session, check=check)
         self._bare_metal = bare_metal or BareMetalFilter()
-        self.nova = ClientNova(session, self._poller, self._bare_metal, check=check)
         self.jobs = Jobs(session, watcher, check=check)
         self._make_runs = make_runs
         self._has_journal = has_journal
-        self.fleet = Fleet(session.unbounded(), watcher, check=check)
-        self.power = power
+        self._make_power = make_power
 
     def __repr__(self) -> str:
         return f"<ClientView of project {self.project_id}>"
+
+    @cached_property
+    def nova(self) -> ClientNova:
+        """The native calls of OpenStack."""
+        from bms_async.fleet.native.nova import ClientNova  # noqa: PLC0415 - a command that only reads needs none
+
+        return ClientNova(self._session, self._poller, self._bare_metal, check=self._check)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """Runs over any number of servers."""
+        from bms_async.fleet import Fleet  # noqa: PLC0415 - likewise
+
+        return Fleet(self._session.unbounded(), self._watcher, check=self._check)
+
+    @cached_property
+    def power(self) -> PowerWishes:
+        """Power actions on single servers, which are sent together."""
+        return self._make_power()
 
     @cached_property
     def runs(self) -> DurableRuns:
@@ -131,7 +148,7 @@ class ClientView:
             session,
             self._watcher,
             make_runs=self._make_runs,
-            power=self.power,
+            make_power=self._make_power,
             check=self._check,
             has_journal=self._has_journal,
             poller=self._poller,

@@ -5,6 +5,7 @@ It needs the extra ``cli``. The code of a command is imported when it is run, so
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 from bms_async._extras import require
@@ -22,8 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after ``bms``; those of the process by default.
     """
+    is_process = arguments is None
+    if is_process:
+        # Nothing that is imported is ever garbage: what runs for longer collects from `run_interruptibly` on.
+        gc.disable()
     repair_streams()
-    return flush_output(_run(arguments))
+    code = flush_output(_run(arguments))
+    if is_process:
+        # The system takes back all memory at once; Python would look through each object first.
+        gc.freeze()
+    return code
 
 
 def _run(arguments: Sequence[str] | None) -> int:

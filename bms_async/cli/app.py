@@ -15,8 +15,9 @@ from bms_async import __version__
 from . import options, shared
 from .app_api import api
 from .app_each import COMMANDS, nova
+from .app_help import help_command
 from .app_runs import runs, worker
-from .ending import EXIT_CODES, end
+from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group, Option
 from .options import OUTPUT, argument, complete, complete_file, limits_known, option
 from .settings_help import LoginCommand
@@ -74,7 +75,7 @@ class _Bms(Group):
         **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs", "nova"), "Servers"),
         **dict.fromkeys(("runs", "worker"), "Runs"),
         **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login", "api"), "Cloud"),
-        **dict.fromkeys(("simulator", "completion"), "Tools"),
+        **dict.fromkeys(("simulator", "completion", "help"), "Tools"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -95,8 +96,9 @@ class _Bms(Group):
     cls=_Bms,
     help="Bare-metal servers from the command line: list them; stop, start and reboot any number of them as fast as the"
     " cloud's limits allow; watch jobs; see what is left of each limit.\n\n"
-    "BMS_ENDPOINT, OS_PROJECT_ID and OS_TOKEN (or a password, or an access key) name the cloud, or --cloud NAME of a"
-    " clouds.yaml. `bms login` checks it. `bms simulator` serves a simulated one.",
+    "BMS_ENDPOINT, OS_PROJECT_ID and OS_TOKEN (or a password, or an access key) lead to the cloud, or --cloud NAME to"
+    " one of clouds.yaml; `bms help settings` lists all of them, and `bms login` checks them. `bms simulator` serves a"
+    " simulated cloud.",
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -182,13 +184,17 @@ def _power(action: Action, doc: str) -> None:
 _SAME = (
     "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters. One call takes 1000 servers, and the"
     " calls keep the cloud's limit. Results go to standard output, progress to standard error.\n\n"
-    "With options of a rollout it walks through the fleet so that what runs there stays up: canaries first, few servers"
-    " of a group at a time, each well again before the next, in a window only.\n\n"
+    "With the options of a rollout it goes through the fleet so that what runs there stays up: canaries first, a few"
+    " servers of a group at a time, each well again before the next, and only at the hours that you allow.\n\n"
     "Ctrl-C: no further batch is sent, and how to watch the jobs and resume the run is printed. Twice: exits at once."
 )
-_power("start", f"Start servers.{_SAME}")
-_power("stop", f"Stop servers by cutting their power.{_SAME}")
-_power("reboot", f"Restart servers; none is restarted twice.{_SAME}")
+_power("start", f"Start servers: their power is switched on. What is on already stays as it is.{_SAME}")
+_power("stop", f"Stop servers: their power is cut, and data that is not on disk yet may be lost.{HARD_STOP}{_SAME}")
+_power(
+    "reboot",
+    "Restart servers: their power is cut and switched on again, and data that is not on disk yet may be lost."
+    f"{HARD_REBOOT}{_SAME}",
+)
 
 
 @app.group()
@@ -239,12 +245,16 @@ app.add_command(api)
 
 @app.command("limits", epilog=EXIT_CODES)
 @argument(
-    "calls", nargs=-1, metavar="[CALL]...", shell_complete=complete(limits_known), description="Such as servers.stop."
+    "calls",
+    nargs=-1,
+    metavar="[CALL]...",
+    shell_complete=complete(limits_known),
+    description="Calls such as servers.stop, or groups of them such as servers.",
 )
 @options.output("reading.info:LIMITS")
 @options.cloud
 def _limits(*, calls: Sequence[str], output: OutputOptions, cloud: str | None) -> None:
-    """Show how much of each limit is used, what is left, and who holds slots and waits for them.
+    """Show how much of each limit is used, what is left, and which commands and programs use it or wait.
 
     The commands and programs of this machine that share its file of limits are counted, or all that share the store
     that BMS_LIMITS names, on any machine. No call is made, and the store is not changed. `bms limits open` opens an
@@ -335,7 +345,7 @@ def _login(*, output: OutputOptions, cloud: str | None) -> None:
 @options.json
 @click.pass_context
 def _simulator(context: click.Context, *, json: bool) -> None:
-    """Serve a simulated cloud on this machine, and print the exports that lead to it; --help shows its options."""
+    """Serve a simulated cloud on this machine, and print the variables that lead to it; --help shows its options."""
 
     def work() -> int:
         from .reading.simulate import simulate
@@ -353,3 +363,6 @@ def _completion(shell: str) -> None:
     if kind is not None:
         # Not the source of its own class, which asks bash for its version, and that may be another bash.
         click.echo(ShellComplete.source(kind(app, {}, "bms", _COMPLETE)))
+
+
+app.add_command(help_command)

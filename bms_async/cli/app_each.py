@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Unpack
 import click
 
 from . import options
-from .ending import EXIT_CODES, end
+from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group
 from .options import RUN, argument, complete_file, option
 
@@ -212,9 +212,15 @@ def _add_native_command(action: NativeAction, doc: str) -> None:
         end(work)
 
 
-_add_native_command("start", "Start servers, one call each.")
-_add_native_command("stop", "Stop servers by cutting their power, one call each.")
-_add_native_command("reboot", "Restart servers, one call each; none is restarted twice.")
+_add_native_command("start", "Start servers, one call each: their power is switched on.")
+_add_native_command(
+    "stop", f"Stop servers, one call each: their power is cut, and data that is not on disk yet may be lost.{HARD_STOP}"
+)
+_add_native_command(
+    "reboot",
+    "Restart servers, one call each: their power is cut and switched on again, and data that is not on disk yet may be"
+    f" lost.{HARD_REBOOT}",
+)
 
 COMMANDS: Final = (_rename, _tag, _untag, _metadata, _reinstall, _attach, _detach)
 """They are shown below ``bms servers``."""

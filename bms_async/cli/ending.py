@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 
 import click
 
-__all__ = ["EXIT_CODES", "end"]
+__all__ = ["EXIT_CODES", "HARD_REBOOT", "HARD_STOP", "end"]
 
 EXIT_CODES: Final = (
     "Exit codes: 0 success; 1 some servers are not as asked, or were not found; 2 wrong usage;"
@@ -15,6 +15,18 @@ EXIT_CODES: Final = (
     " 130 interrupted by Ctrl-C, 143 by SIGTERM; 141 the reader of the output has closed it."
 )
 """The end of the help of commands."""
+
+HARD_STOP: Final = (
+    "\n\nThis is a hard stop, as if a plug were pulled: the operating system does not shut down first. The cloud has no"
+    " soft stop; where data matters, shut the system down from within before."
+)
+"""What becomes of a server that is stopped; in the help of each command that does so."""
+
+HARD_REBOOT: Final = (
+    "\n\nThis is a hard reboot, as if a reset button were pressed: the operating system does not shut down first. The"
+    " cloud has no soft reboot. No server is restarted twice, whatever fails meanwhile."
+)
+"""The same of one that is restarted."""
 
 
 def end(work: Callable[[], int]) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import click
 
-__all__ = ["OPTIONS", "Argument", "Command", "Group", "Option", "write_rows"]
+__all__ = ["OPTIONS", "Argument", "Command", "Group", "Option", "find_command", "write_rows"]
 
 OPTIONS: Final = "Options"
 """The section of options that have no other one."""
@@ -43,6 +43,17 @@ class _Formatter(click.HelpFormatter):
         """Write the heading of a section."""
         super().write_heading(self._styled(heading, bold=True))
 
+    def write_text(self, text: str) -> None:
+        """Write paragraphs, without breaking a line at the hyphen of an option."""
+        from textwrap import wrap
+
+        indent = " " * self.current_indent
+        for number, paragraph in enumerate(text.split("\n\n")):
+            if number:
+                self.write_paragraph()
+            lines = wrap(paragraph, self.width - self.current_indent, break_on_hyphens=False)
+            self.write("".join(f"{indent}{line}\n" for line in lines))
+
     def write_sections(self, sections: Rows) -> None:
         """Write sections of names with descriptions, all aligned in one column."""
         names = [name for rows in sections.values() for name, _ in rows]
@@ -56,7 +67,7 @@ class _Formatter(click.HelpFormatter):
         from textwrap import wrap
 
         left = " " * (_INDENT + column + _GAP)
-        lines = wrap(text, self.width - len(left)) or [""]
+        lines = wrap(text, self.width - len(left), break_on_hyphens=False) or [""]
         if len(name) > column:
             lines.insert(0, "")
         first = f"{' ' * _INDENT}{self._styled(name, fg='cyan')}{' ' * (column - len(name) + _GAP)}{lines[0]}"
@@ -83,6 +94,12 @@ class Option(click.Option):
     def __init__(self, *args: Any, section: str = OPTIONS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.section = section
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Return what is added to its description, without the range of a number: the text says what it may be."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
 
 
 class Argument(click.Argument):
@@ -189,3 +206,24 @@ def write_rows(formatter: click.HelpFormatter, sections: Rows) -> None:
     """
     if isinstance(formatter, _Formatter):
         formatter.write_sections(sections)
+
+
+def find_command(context: click.Context, words: Sequence[str]) -> click.Context | None:
+    """Return the context of a command below another one, in which nothing was typed; None if there is no such command.
+
+    Args:
+        context: That of the other one.
+        words: The words that lead to it.
+    """
+    left = list(words)
+    while left:
+        if not isinstance(context.command, click.Group):
+            return None
+        try:
+            name, command, rest = context.command.resolve_command(context, left)
+        except click.UsageError:
+            return None
+        if command is None:
+            return None
+        context, left = command.make_context(name, [], parent=context, resilient_parsing=True), rest
+    return context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -98,7 +98,15 @@ def option(*names: str, section: str = OPTIONS, **attributes: Any) -> Callable[[
         section: Its heading in the help.
         attributes: As of `click.option`.
     """
-    return click.option(*names, cls=Option, section=section, **attributes)
+    made: list[Option] = []
+
+    def make(*arguments: Any, **given: Any) -> Option:
+        # One for all commands that have it: hundreds of options would cost each start of `bms` some milliseconds.
+        if not made:
+            made.append(Option(*arguments, section=section, **given))
+        return made[0]
+
+    return click.option(*names, cls=cast("type[Option]", make), **attributes)
 
 
 def argument(name: str, **attributes: Any) -> Callable[[F], F]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, TypedDict
 
 import click
@@ -129,6 +128,8 @@ class Allowed(_Type):
         """Return an int, or a share as a float."""
         if _COUNT.fullmatch(text):
             return int(text)
+        from decimal import Decimal
+
         found = _SHARE.fullmatch(text)
         # As it is written: 0.7 % are 0.007, and not the float next to it.
         share = Decimal(found[1]) / (100 if found[2] else 1) if found else Decimal(0)

@@ -78,5 +78,5 @@ cloud_before = Option(
 )
 verbose = Option(
     ["--verbose", "-v"], count=True, expose_value=False, callback=begin_to_log,
-    help="Log what the SDK does; twice for debug records.",
+    help="Log what is sent and why; twice for all of it.",
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -103,6 +102,8 @@ def _parse_secretly(parse: Callable[[str], tuple[object, str]], text: SecretStr)
 def _parse_json(text: str) -> tuple[object, str]:
     if not text.strip():
         return None, ""
+    import json  # noqa: PLC0415 - most clouds are named by variables, or by a file in YAML
+
     try:
         # Numbers stay text: an id may look like one.
         return json.loads(text, parse_int=str, parse_float=str), ""

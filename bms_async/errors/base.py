@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -119,6 +118,8 @@ def show_value(value: object) -> str:
 
 def _make_sendable(value: object) -> object:
     """Return the value if it can be pickled, otherwise its repr as an error shows it."""
+    import pickle  # noqa: PLC0415 - few programs send errors to other processes
+
     try:
         pickle.dumps(value)
     except KeyboardInterrupt:

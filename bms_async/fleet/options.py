@@ -12,9 +12,10 @@ from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.limits import Lane
 from bms_async.validation.aborting import find_wave
+from bms_async.validation.common import is_number
 
 from .outcome import Outcome
-from .plan import check_abort, is_number
+from .plan import check_abort
 from .rollout.rollout import Rollout
 
 OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[object] | object]

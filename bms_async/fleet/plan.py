@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from typing import Generic, TypeGuard, TypeVar
+from typing import Generic, TypeVar
 
 from bms_async.errors import InvalidRequestError
 from bms_async.errors.base import show_value
 from bms_async.models.ids import canonical_id
 from bms_async.validation.aborting import why_abort
-from bms_async.validation.common import MAX_BATCH_SIZE, check_id, is_id
+from bms_async.validation.common import MAX_BATCH_SIZE, check_id, is_id, is_number
 
 from .sharded import Queue, Table
 
@@ -280,11 +280,6 @@ def check_abort(share: object, sample: object) -> None:
         raise InvalidRequestError("abort_above", share, "expected a share from 0 to 1, or None")
     if type(sample) is not int or sample < 1:
         raise InvalidRequestError("abort_sample", sample, "expected 1 or more servers")
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a value is a number, which True and False are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class AbortRule:

@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from bms_async.errors import InvalidRequestError
-from bms_async.fleet.plan import is_number
+from bms_async.validation.common import is_number
 
 _MAX_DOUBLINGS = 1000.0
 """No greater power of two is computed: it would not fit into a float."""

@@ -7,8 +7,8 @@ import math
 import msgspec
 
 from bms_async.errors import InvalidRequestError
-from bms_async.fleet.plan import is_number
 from bms_async.fleet.rollout.rollout import Rollout
+from bms_async.validation.common import is_number
 
 from .backoff import Backoff
 

@@ -25,7 +25,7 @@ import anyio.lowlevel
 
 from bms_async._tasks import check_loop
 from bms_async.errors import ClientClosedError, InvalidRequestError, NotSyncedError
-from bms_async.fleet.plan import is_number
+from bms_async.validation.common import is_number
 
 from .changes import ALL_SYNCED, PowerChanges
 from .conditions import Condition, Degraded, Progressing

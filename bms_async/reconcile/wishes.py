@@ -19,19 +19,17 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.errors import ClientClosedError, InvalidRequestError
 from bms_async.fleet.fed import begin_fed
 from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
-from bms_async.fleet.plan import is_number
 from bms_async.fleet.tracker import SERVER_TYPES
 from bms_async.limits import Lane
 from bms_async.session.probe import current_probe
 from bms_async.validation.common import read_id
 
 from .wish import Wish, Wishes
+from .wish_options import PowerStatistics
 from .wish_queue import Waiter, WishQueue
 
 if TYPE_CHECKING:
@@ -42,28 +40,7 @@ if TYPE_CHECKING:
 
 _ANSWERED_AT_ONCE = 2000
 
-MAX_WINDOW = 60.0
-"""Seconds in which wishes may gather at most."""
-
 _SEVERAL = (list, tuple, set, frozenset, dict)
-
-
-class PowerStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The statistics of ``bms.power``.
-
-    Attributes:
-        wishes: How many wishes there were.
-        joined: How many of them joined one that was not answered yet.
-        waiting: For how many servers a wish waits to be sent.
-        under_way: For how many servers one is under way.
-        calls: How many batches were sent; parts of refused ones and servers that were busy are not counted.
-    """
-
-    wishes: int
-    joined: int
-    waiting: int
-    under_way: int
-    calls: int
 
 
 class PowerWishes:
@@ -233,13 +210,3 @@ def _answer_all(waiters: Iterator[Waiter], outcome: Outcome) -> None:
         if number == _ANSWERED_AT_ONCE:
             asyncio.get_running_loop().call_soon(_answer_all, waiters, outcome)
             break
-
-
-def check_window(value: object) -> None:
-    """Check the seconds in which wishes gather.
-
-    Raises:
-        InvalidRequestError: They are no such number.
-    """
-    if not is_number(value) or not 0 <= value <= MAX_WINDOW:
-        raise InvalidRequestError("wish_window", value, f"expected 0 to {MAX_WINDOW:g} seconds")

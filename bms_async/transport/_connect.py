@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import SecretBytes, SecretStr
@@ -56,6 +56,11 @@ def proxy_from_environment(scheme: str, host: str, port: int | None) -> Proxy | 
     # This machine is never reached through a proxy, even if NO_PROXY does not name it.
     if host in _LOOPBACK:
         return None
+    if not _may_have_proxies():
+        return None
+    # It brings email and http.client with it.
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - only where a proxy may be named
+
     proxies = getproxies()
     port = port or _PORTS.get(scheme, 0)
     # Without a port, proxy_bypass would read the end of an IPv6 address as one.
@@ -63,6 +68,14 @@ def proxy_from_environment(scheme: str, host: str, port: int | None) -> Proxy | 
         return None
     named = proxies.get(scheme) or proxies.get("all")
     return read_proxy(named) if named else None
+
+
+def _may_have_proxies() -> bool:
+    """Return whether the settings of the system, or a variable, may name a proxy."""
+    if sys.platform in {"darwin", "win32"}:
+        return True
+    names = (name.lower() for name, value in os.environ.items() if value)
+    return any(name.endswith("_proxy") and name != "no_proxy" for name in names)
 
 
 def read_proxy(text: str) -> Proxy:

@@ -16,10 +16,8 @@ from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
 
-import certifi
-
 from bms_async._threads import run_in_thread
-from bms_async.errors import CallTimeoutError, TransportError
+from bms_async.errors import CallTimeoutError, ConfigurationError, TransportError
 from bms_async.redaction import SecretBytes, SecretStr
 from bms_async.wire import HttpRequest
 
@@ -45,6 +43,8 @@ _CONNECT_TIMEOUT = 10.0
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9._~!$&'()*+,;=-]+|[0-9a-f:.]+(?:%[0-9a-z._~-]+)?")
 _SUCCESSFUL = range(200, 300)
+_NAMING = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+"""The variables that TLS reads files by."""
 
 
 class Route:
@@ -86,18 +86,24 @@ class Connector:
     def __init__(self, ca_bundle: str | os.PathLike[str] | None) -> None:
         self._ca_bundle = ca_bundle
         self._ssl_context: ssl.SSLContext | None = None
+        self._loading = asyncio.Lock()
         self._find_proxy: Callable[[str, str, int | None], Proxy | None] = proxy_from_environment
         self.routes: dict[tuple[str, str], Route] = {}
 
     async def load_certificates(self) -> None:
-        """Read the certificates, once.
+        """Read the certificates that somebody has named, once; the usual ones are read for the first address with TLS.
 
         Raises:
-            ConfigurationError: `ca_bundle` cannot be read.
+            ConfigurationError: They cannot be read.
         """
-        if self._ssl_context is None:
-            # Reading them takes tens of milliseconds, too long for the event loop.
-            self._ssl_context = await run_in_thread(_default_ssl_context, self._ca_bundle)
+        if self._ca_bundle is not None or any(map(os.environ.get, _NAMING)):
+            await self._load()
+
+    async def _load(self) -> None:
+        async with self._loading:
+            if self._ssl_context is None:
+                # Reading them takes tens of milliseconds, too long for the event loop.
+                self._ssl_context = await run_in_thread(_default_ssl_context, self._ca_bundle)
 
     def forget(self) -> None:
         """Forget the headers of earlier requests."""
@@ -113,7 +119,7 @@ class Connector:
             netloc: Host and port of its URL.
 
         Raises:
-            TransportError: The address is invalid, or its proxy cannot be used.
+            TransportError: The address is invalid, or its proxy or TLS cannot be used.
         """
         route = self.routes.get((scheme, netloc))
         if route is None:
@@ -121,6 +127,11 @@ class Connector:
             proxy = await run_in_thread(self._find_proxy, scheme, host, port)
             if proxy is not None and proxy.problem is not None:
                 raise not_sent_error(request, describe_proxy_unusable(request, proxy.problem))
+            if scheme == "https" or (proxy is not None and proxy.address.startswith("https:")):
+                try:
+                    await self._load()
+                except ConfigurationError as error:
+                    raise not_sent_error(request, str(error)) from error
             # Another task may have done the same meanwhile.
             route = self.routes.setdefault((scheme, netloc), Route(scheme, host, port or _PORTS[scheme], proxy))
         return route
@@ -303,13 +314,16 @@ def _connect_error(error: Exception, request: HttpRequest, attempt: _Attempt) ->
 
 
 def _default_ssl_context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
-    if ca_bundle is None:
-        context = create_usual_ssl_context(lambda: ssl.create_default_context(cafile=certifi.where()))
-    else:
-        context = create_ssl_context(ca_bundle)
+    context = create_usual_ssl_context(_context_of_certifi) if ca_bundle is None else create_ssl_context(ca_bundle)
     refuse_old_tls(context)
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _context_of_certifi() -> ssl.SSLContext:
+    import certifi  # noqa: PLC0415 - only where something is reached over TLS
+
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def _read_address(request: HttpRequest, netloc: str) -> tuple[str, int | None]:

@@ -50,8 +50,8 @@ def is_address(host: str) -> bool:
 
 async def _resolve(host: str, port: int) -> list[Address]:
     if is_address(host):
-        # Nothing is looked up, and so no thread is needed.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        # Nothing is looked up, and so no thread is needed. A text would bring the codec of international names with it.
+        found = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     else:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))

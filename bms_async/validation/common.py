@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, Iterable
 from ipaddress import ip_address
+from typing import TypeGuard
 
 from bms_async.errors import InvalidRequestError
 from bms_async.models.ids import canonical_id
@@ -40,6 +41,11 @@ def check_id(argument: str, value: object) -> str:
 def is_id(text: str) -> bool:
     """Return whether `check_id` takes a text for an id."""
     return _ID.fullmatch(text) is not None
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a number, which True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def find_unfilled(address: str) -> str | None:

@@ -23,6 +23,7 @@ NO_NETWORK = NEVER | {"aiohttp", "anyio", "asyncio", "httptools", "rich.console"
 AT_ONCE = NO_NETWORK | {
     "bms_async.errors",
     "bms_async.models",
+    "decimal",
     "importlib.metadata",
     "msgspec",
     "rich.cells",
@@ -81,6 +82,16 @@ def test_a_read_imports_no_progress_display_and_no_report(healthy_cloud: Bms, ar
     assert not {f"bms_async.cli.{name}" for name in others} & modules
     assert not {"bms_async.journal", "bms_async.runs"} & modules
     assert "rich.console" not in modules
+
+
+@pytest.mark.parametrize("arguments", [["servers", "list"], ["quota"]])
+def test_a_list_imports_neither_the_fleet_nor_what_tls_and_proxies_need(
+    healthy_cloud: Bms, arguments: list[str]
+) -> None:
+    modules = imported(healthy_cloud, *arguments)
+    # The fleet is for who acts on servers, and certificates are for addresses that are reached over TLS.
+    assert {"certifi", "ctypes", "email", "encodings.idna", "json", "pickle", "tempfile"} & modules == set()
+    assert not {"bms_async.fleet", "bms_async.reconcile.wishes"} & modules
 
 
 def test_a_run_imports_its_display_and_still_no_report(healthy_cloud: Bms) -> None:

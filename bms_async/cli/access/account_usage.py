@@ -6,7 +6,6 @@ A file is read without an event loop, and without being made or changed.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -206,6 +205,8 @@ def _text(error: Exception) -> str:
 
 def _check_writable(path: Path) -> str | None:
     """Return why a file cannot be written or made, None if it can; nothing is left behind."""
+    import tempfile
+
     folder = path.parent
     try:
         while not folder.exists() and folder != folder.parent:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from bms_async import AuthenticationError, BmsClient, ConfigurationError, Limits
+from bms_async import AuthenticationError, ConfigurationError, Limits
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.logs import NOTES
 from bms_async.cli.terminal.texts import duration, strip_control_chars
-from bms_async.client import shared_limits
+
+# Not the public name, which brings the fleet, that many commands do without.
+from bms_async.client import BmsClient, shared_limits
 from bms_async.config import Settings
 
 from .known import KnownServers

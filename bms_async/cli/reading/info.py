@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple, Self
 
 from bms_async.cli.access.account_usage import AccountView, HolderView, LimitView, read_account
@@ -22,14 +23,18 @@ def show_limits(names: Iterable[str], *, cloud: str | None, output: OutputOption
     """Print how much of each limit all processes use, and who holds it and waits; no call is made for it.
 
     Args:
-        names: The calls to show; none for all.
+        names: The calls to show, or groups of calls such as ``servers``; none for all.
         cloud: A cloud of ``clouds.yaml``.
         output: The form of the rows.
     """
-    wanted = list(names) or list(DOCUMENTED_LIMITS)
-    unknown = [name for name in wanted if name not in DOCUMENTED_LIMITS]
+    found = {name: _calls_of(name) for name in dict.fromkeys(names)}
+    unknown = [name for name, calls in found.items() if not calls]
     if unknown:
-        raise UsageError(f"{', '.join(unknown)}: no documented limit; `bms calls` lists all calls")
+        raise UsageError(
+            f"{', '.join(unknown)}: expected a call with a documented limit, or a group of them such as servers; `bms"
+            " limits` shows all"
+        )
+    wanted = list(dict.fromkeys(chain.from_iterable(found.values()))) or list(DOCUMENTED_LIMITS)
     pending: list[str] = []
     writer = RowWriter(LIMITS, output, out=pending.append)
     view = read_account(read_settings(cloud))
@@ -52,6 +57,12 @@ def show_limits(names: Iterable[str], *, cloud: str | None, output: OutputOption
     if view.closed_for:
         _print_closed(view)
     return Code.OK
+
+
+def _calls_of(name: str) -> list[str]:
+    """Return the calls with a limit that a name means: itself, or all of a group."""
+    name = name.rstrip(".")
+    return [call for call in DOCUMENTED_LIMITS if call == name or call.startswith(f"{name}.")]
 
 
 class _Row(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import msgspec
 
-from bms_async import BmsClient, BmsError, InvalidRequestError, NotFoundError, Server
+from bms_async import BmsError, InvalidRequestError, NotFoundError, Server
 from bms_async.cli.access.cloud import open_client, read_settings
 from bms_async.cli.selection.filters import Filters, describe
 from bms_async.cli.selection.ids import read_ids
@@ -23,6 +23,9 @@ from bms_async.cli.terminal.rows import RowWriter, Table, write_rows_aside
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.cli.terminal.words import quote
+
+if TYPE_CHECKING:
+    from bms_async import BmsClient
 
 __all__ = ["TABLE", "ListOptions", "list_servers", "show_servers"]
 

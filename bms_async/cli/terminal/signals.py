@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -81,4 +82,7 @@ def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
             print_error("interrupted; nothing was changed")
         return 128 + stop.number if stop.number else code
 
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     return asyncio.run(run())

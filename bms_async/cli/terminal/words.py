@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bms_async import ApiError, BmsError, Job, JobError, JobFailedError, Outcome, SubJob
+from bms_async import ApiError, BmsError, JobError, JobFailedError
 from bms_async.redaction import shown_text
 
 from .texts import strip_control_chars
+
+if TYPE_CHECKING:
+    from bms_async import Job, Outcome, SubJob
 
 __all__ = ["CloudMessage", "message_of", "message_of_error", "message_of_job", "quote"]
 

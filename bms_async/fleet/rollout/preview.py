@@ -11,9 +11,10 @@ import anyio.lowlevel
 from bms_async.errors import InvalidRequestError
 from bms_async.fleet.clock import Clock
 from bms_async.fleet.outcome import OutcomeState
-from bms_async.fleet.plan import Intake, is_number
+from bms_async.fleet.plan import Intake
 from bms_async.fleet.source import Servers, read_all
 from bms_async.fleet.walk import ServerSource
+from bms_async.validation.common import is_number
 
 from .forecast import Forecast, RolloutPlan
 from .known import KnownServers, pop_all

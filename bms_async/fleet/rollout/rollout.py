@@ -9,8 +9,9 @@ from typing import TypeAlias
 import msgspec
 
 from bms_async.errors import InvalidRequestError
-from bms_async.fleet.plan import check_abort, is_number
+from bms_async.fleet.plan import check_abort
 from bms_async.models import Server
+from bms_async.validation.common import is_number
 
 from .groups import GroupBy, check_group_by
 from .window import Window
