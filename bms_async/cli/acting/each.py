@@ -257,7 +257,7 @@ class _Command:
         run = task.begin(self._cloud.bms, servers, wanted)
         follower = Follower(
             task.verb,
-            MemoryRun(run, jobs),
+            MemoryRun(run, jobs, task.operation),
             self._cloud,
             self._screen,
             json=options.json,
@@ -267,7 +267,7 @@ class _Command:
             operation=task.operation,
             polls=task.polls,
         )
-        self._stop.on_first_signal = follower.interrupt
+        follower.heed(self._stop)
         code = await follower.follow()
         return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
 

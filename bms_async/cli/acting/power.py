@@ -203,11 +203,11 @@ class _PowerCommand:
         wanted |= {"rollout": options.rollout, "on_job": on_job}
         run = begin(servers, **wanted)
         count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
-        followed, batch = MemoryRun(run, jobs), batch_size(wave)
+        followed, batch = MemoryRun(run, jobs, f"servers.{self._action}"), batch_size(wave)
         follower = Follower(
             self._action, followed, self._cloud, self._screen, json=options.json, wave=wave, batch=batch, servers=count
         )
-        self._stop.on_first_signal = follower.interrupt
+        follower.heed(self._stop)
         code = await follower.follow()
         return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
 
