@@ -149,6 +149,11 @@ class DurableBatch:
         """How many servers have their outcome held back until they are ready."""
         return 0 if self._recovery is None else self._recovery.held
 
+    @property
+    def to_verify(self) -> int:
+        """How many servers have ended and wait for their state to be read back."""
+        return self._tracker.to_verify
+
     def withdraw(self) -> None:
         """Keep the batch from being sent, if it was not."""
         if self._batch.in_doubt:

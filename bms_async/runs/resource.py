@@ -166,6 +166,11 @@ class DurableRuns(BatchSteps):
         if run.ended is None:
             self._work_on(self._journal, run.id, place)
 
+    def _count_to_verify(self, run: DurableRun) -> int:
+        """Return how many servers of a run have ended in this client's hands and wait for their state to be read."""
+        worker = self._workers.get(run.id)
+        return 0 if worker is None else worker.to_verify
+
     async def retry(
         self, run: DurableRun, *, key: str | None = None, unknown: bool | None = None, **options: Unpack[DurableOptions]
     ) -> DurableRun:

@@ -135,6 +135,11 @@ class Worker:
         self._standing = Standing(journal, session, place=place, owner=self.owner)
         self._opener = Opener(journal, session, watcher, on_answer=self._standing.note)
 
+    @property
+    def to_verify(self) -> int:
+        """How many servers of its batches have ended and wait for their state to be read back."""
+        return sum(held.work.to_verify for held in self._held.values())
+
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
         return WorkerStatistics(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import sqlite3
@@ -176,6 +177,19 @@ class Terminal:
 
     def wait_for_text(self, text: str) -> None:
         self.wait_for(lambda: text in self.text)
+
+    def interrupt_twice(self) -> None:
+        """Press Ctrl-C, and once more when that cannot pass for the same press."""
+        self.send("\x03")
+        self.wait_for_text("Ctrl-C again to let go")
+        times = set[str]()
+
+        def has_moved() -> bool:
+            times.update(re.findall(r"/s +(\d+:\d\d)", self.text))
+            return len(times) > 2
+
+        self.wait_for(has_moved)
+        self.send("\x03")
 
     def send(self, keys: str) -> None:
         os.write(self._ours, keys.encode())

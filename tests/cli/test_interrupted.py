@@ -38,7 +38,7 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     arguments = ["stop", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE)]
     with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
         terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and no_fault_waits(healthy_cloud))
-        terminal.send("\x03")
+        terminal.interrupt_twice()
         assert terminal.end() == 130
         text = terminal.text
     [run] = healthy_cloud.runs
@@ -64,12 +64,13 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     assert (again.code, "nothing is left of it" in again.err) == (2, True)
 
 
-def test_a_run_in_memory_is_ended_by_ctrl_c_and_its_jobs_can_be_watched(healthy_cloud: Bms) -> None:
-    add_faults(healthy_cloud, {"operation": "jobs.get", "nth": 1, "fault": {"type": "Delay", "seconds": 3600.0}})
+def test_a_run_in_memory_is_let_go_by_the_second_ctrl_c_and_its_jobs_can_be_watched(healthy_cloud: Bms) -> None:
+    fault = {"operation": "jobs.get", "fault": {"type": "Delay", "seconds": 3600.0}}
+    add_faults(healthy_cloud, *({**fault, "nth": nth} for nth in (1, 2, 3, 4)))
     arguments = ["reboot", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE), "--no-journal"]
     with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
         terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and no_fault_waits(healthy_cloud))
-        terminal.send("\x03")
+        terminal.interrupt_twice()
         assert terminal.end() == 130
         text = terminal.text
     assert "reboot: 300 servers of project" in text
@@ -157,7 +158,7 @@ def test_a_cloud_that_answers_again_is_no_longer_told_of(tmp_path: Path) -> None
             terminal.wait_for(lambda: "40 asked" in terminal.text and "does not respond" not in terminal.text)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_in_a_pipe_ends_the_command_and_loses_no_server(
     endless_cloud: Bms, number: signal.Signals, code: int
 ) -> None:
@@ -211,7 +212,7 @@ def test_a_cloud_that_is_gone_in_the_middle_is_shown_and_can_be_left(tmp_path: P
             terminal.wait_for_text("40 asked")
             [job] = jobs_of(bms)
         terminal.wait_for_text("the cloud does not respond: ")
-        terminal.send("\x03")
+        terminal.interrupt_twice()
         assert terminal.end() == 130
         assert "40 not ended" in terminal.text
         assert "bms reboot --resume gone" in terminal.text

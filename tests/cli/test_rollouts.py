@@ -403,7 +403,11 @@ def print_blocked(*groups: str, as_json: bool = False) -> None:
         seconds=1.0,
         calls=(0, 0),
     )
-    rows = RowWriter(outcome_table(KnownServers(), describe), OutputOptions("jsonl")) if as_json else None
+    rows = (
+        RowWriter(outcome_table(KnownServers(), lambda each: describe(each, KnownServers())), OutputOptions("jsonl"))
+        if as_json
+        else None
+    )
     print_results(results, failures, where="here", quiet=False, rows=rows, code=1)
 
 

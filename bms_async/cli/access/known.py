@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from sys import intern
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bms_async import Server
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.models.ids import canonical_id
 
-__all__ = ["KnownServer", "KnownServers"]
+__all__ = ["NOTHING_KNOWN", "KnownServer", "KnownServers"]
 
 
 class KnownServer(NamedTuple):
@@ -74,3 +74,7 @@ class KnownServers:
         """Return a server for people: its name with the id behind it, or the id alone."""
         name = self.get(server_id).name
         return strip_control_chars(f"{name} ({server_id})" if name else server_id)
+
+
+NOTHING_KNOWN: Final = KnownServers()
+"""For where no server was read."""

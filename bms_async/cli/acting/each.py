@@ -134,7 +134,7 @@ class _Command:
         run = task.begin(self._cloud.bms, servers, wanted)
         follower = Follower(
             task.verb,
-            MemoryRun(run, jobs),
+            MemoryRun(run, jobs, task.operation),
             self._cloud,
             self._screen,
             output=options.output,
@@ -144,7 +144,7 @@ class _Command:
             operation=task.operation,
             polls=task.polls,
         )
-        self._stop.on_first_signal = follower.interrupt
+        follower.heed(self._stop)
         code = await follower.follow()
         code = await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
         if task.unchanged and not options.quiet:

@@ -214,7 +214,7 @@ class _PowerCommand:
         run = begin(servers, **wanted)
         follower = Follower(
             self._action,
-            MemoryRun(run, jobs),
+            MemoryRun(run, jobs, f"servers.{self._action}"),
             self._cloud,
             self._screen,
             output=options.output,
@@ -222,7 +222,7 @@ class _PowerCommand:
             batch=batch_size(bounds.size),
             servers=bounds.servers,
         )
-        self._stop.on_first_signal = follower.interrupt
+        follower.heed(self._stop)
         code = await follower.follow()
         return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
 

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 import anyio
 from rich.text import Text
 
-from bms_async import BmsClient, LimiterStatistics
+from bms_async import BmsClient, LimiterStatistics, OutcomeState
 from bms_async.cli.terminal.progress import Screen, draw_bar
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 
 from .estimate import Durations, Estimate, RolloutPace, RunPosition, estimate_end, time_of_last_call
 from .failures import Failures
-from .followed import Followed
+from .followed import Followed, count_under_way
 from .results import reason_line
 from .standing import describe_groups, describe_unavailable, describe_waiting
 
@@ -102,6 +102,7 @@ class Display:
         started: The same by the time of day.
         limiter: The limiter of its call.
         polls: The limiter of its polls.
+        stops_asking: Whether no further server is asked for.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Display:
         self._last_call = (0, self.began)
         self._pace = RolloutPace()
         self._poll_health = PollHealth(bms)
+        self.stops_asking = False
 
     def sample(self) -> None:
         """Sample the counters; called regularly."""
@@ -150,7 +152,7 @@ class Display:
         self._poll_health.sample()
         progress = self._run.progress
         self._pace.sample(progress, now)
-        self._recent.append((now, progress.done))
+        self._recent.append((now, self._ended()))
         while now - self._recent[0][0] > _RATE_SECONDS:
             self._recent.popleft()
 
@@ -159,51 +161,81 @@ class Display:
         first, polls = self._first
         return self.limiter.statistics().calls - first, self.polls.statistics().calls - polls
 
+    def under_way(self) -> int:
+        """Return how many servers were asked for and have no outcome yet."""
+        return count_under_way(self._run.progress) + self._run.progress.to_verify
+
+    def seconds_under_way(self) -> float | None:
+        """Return in about how many seconds those have ended; None as long as nothing is known of that."""
+        if not self.durations.count:
+            return None
+        position = RunPosition(0, self.under_way(), self._batch, None, anyio.current_time() - self._last_call[1])
+        return estimate_end(position, self.durations, spent=(), capacity=None).seconds
+
+    def _ended(self) -> int:
+        """Return how many servers were asked for and have ended, whether or not their states are read back yet."""
+        progress = self._run.progress
+        return progress.done - progress.by_state[OutcomeState.SKIPPED] + progress.to_verify
+
     def _figures(self) -> tuple[str, str, str]:
         """Return the rate, the time so far, and the time to come."""
-        progress, now = self._run.progress, anyio.current_time()
+        progress, now, ended = self._run.progress, anyio.current_time(), self._ended()
         (since, before), seconds = self._recent[0], now - self.began
-        rate = (progress.done - before) / max(now - since, 0.5)
+        rate = (ended - before) / max(now - since, 0.5)
         if self._run.end:
-            return f"{progress.done / max(seconds, 0.1):,.0f}/s", duration(seconds), self._run.end
+            return f"{ended / max(seconds, 0.1):,.0f}/s", duration(seconds), self._run.end
+        if progress.to_verify and not count_under_way(progress) and not self._unasked():
+            return f"{rate:,.0f}/s", duration(seconds), "verifying"
         if not self._run.is_sent_here:
             # Nothing is known here of the limits of those that send.
             return f"{rate:,.0f}/s", duration(seconds), ""
         if progress.rollout is not None and progress.rollout.waiting:
             left = self._pace.seconds_left(self._servers)
             return f"{rate:,.0f}/s", duration(seconds), "" if left is None else f">={duration(math.ceil(left))} left"
-        estimate = self._estimate()
+        estimate = self._estimate(ended)
         if estimate.is_lower_bound and estimate.seconds < 1:
             # No server has ended yet, and the limit delays nothing.
             return f"{rate:,.0f}/s", duration(seconds), ""
         mark = ">=" if estimate.is_lower_bound else "~"
         return f"{rate:,.0f}/s", duration(seconds), f"{mark}{duration(math.ceil(estimate.seconds))} left"
 
-    def _estimate(self) -> Estimate:
+    def _unasked(self) -> int:
+        """Return how many servers are still to be asked for."""
+        progress = self._run.progress
+        unasked = self._servers - progress.submitted - progress.by_state[OutcomeState.SKIPPED]
+        return 0 if self.stops_asking else max(0, unasked)
+
+    def _estimate(self, ended: int) -> Estimate:
         progress, statistics = self._run.progress, self.limiter.statistics()
         position = RunPosition(
-            unasked=max(0, self._servers - progress.submitted),
+            unasked=self._unasked(),
             in_flight=progress.in_flight,
             batch=self._batch,
             wave=self._wave,
             since_last=anyio.current_time() - self._last_call[1],
         )
         blocked = statistics.next_slot if not statistics.free and statistics.next_slot is not None else 0.0
-        return estimate_end(
+        estimate = estimate_end(
             position,
             self.durations,
             spent=self.limiter.snapshot(),
             capacity=statistics.capacity,
             blocked=max(blocked, _closed_for(statistics)),
         )
+        if self.durations.count or not progress.to_verify:
+            return estimate
+        # How long servers take is known only once their states were read back.
+        left = position.unasked + count_under_way(progress)
+        pace = (anyio.current_time() - self.began) / ended
+        return Estimate(max(estimate.seconds, pace * left), is_lower_bound=True)
 
     def _states(self) -> str:
         progress, statistics = self._run.progress, self.limiter.statistics()
         parts = [f"{progress.submitted:,} asked"]
         parts += [f"{count:,} {state.lower()}" for state, count in progress.by_state.items() if count]
         if progress.to_verify:
-            parts.append(f"{progress.to_verify:,} to verify")
-        unasked = self._servers - progress.submitted
+            parts.append(f"{progress.to_verify:,} ended and to be verified")
+        unasked = self._unasked()
         parts += self._run.notes
         is_limited = statistics.capacity is not None and not self._run.is_rollout
         if unasked > 0 and is_limited and self._run.is_sent_here and not self._run.end:
@@ -215,11 +247,13 @@ class Display:
 
     def block(self) -> list[Text]:
         """Return the lines that are drawn on a terminal."""
-        progress, total, width = self._run.progress, self._servers, self._screen.width
+        ended, total, width = self._ended(), self._servers, self._screen.width
         rate, so_far, to_come = self._figures()
-        share = f"{100 * progress.done // max(1, total):3}%"
+        # A run is not over before the states were read back.
+        done = min(ended, total - 1) if self._run.progress.to_verify else ended
+        share = f"{100 * done // max(1, total):3}%"
         rate = rate.rjust(_RATE_WIDTH)
-        figures = [f"{progress.done:>{len(f'{total:,}')},}/{total:,}", share, rate, so_far, to_come]
+        figures = [f"{ended:>{len(f'{total:,}')},}/{total:,}", share, rate, so_far, to_come]
         # Where there is no room, the least important figures are dropped first.
         for dropped in (None, rate, so_far, share):
             if dropped is not None:
@@ -228,7 +262,7 @@ class Display:
             room = width - len(self._action) - len(right) - 4
             if room >= _MIN_BAR_WIDTH:
                 break
-        bar = draw_bar(progress.done, total, max(0, room), plain=self._screen.is_plain)
+        bar = draw_bar(done, total, max(0, room), plain=self._screen.is_plain)
         head = Text.assemble((self._action, "bold"), "  ", bar, "  ", right)
         return [head, Text(f"  {self._states()}", style="dim"), *self._rollout_lines(), *self._reason_lines()]
 
@@ -250,11 +284,10 @@ class Display:
 
     def line(self) -> str:
         """Return the line that is written to a log."""
-        progress = self._run.progress
         rate, so_far, to_come = self._figures()
-        counts = list(self.failures.counts().items())[:_MAX_REASONS]
+        counts = list(self.failures.named_counts().items())[:_MAX_REASONS]
         failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in counts)
         figures = ", ".join(figure for figure in (rate, so_far, to_come) if figure)
         texts = [self._states(), *(text.plain.strip() for text in self._rollout_lines())]
-        line = f"{self._action}: {progress.done:,} of {self._servers:,}, {figures}; {'; '.join(texts)}"
+        line = f"{self._action}: {self._ended():,} of {self._servers:,}, {figures}; {'; '.join(texts)}"
         return f"{line}; {failed}" if failed else line

@@ -120,6 +120,10 @@ class Failures:
         groups = sorted(self._groups.values(), key=lambda group: -group.total)
         return {group.code: group.total for group in groups}
 
+    def named_counts(self) -> Mapping[str, int]:
+        """Return the same for reasons that say more than a state, which is counted anyway."""
+        return {code: count for code, count in self.counts().items() if code not in OutcomeState.__members__}
+
 
 def explain_code(code: str | None, message: CloudMessage | None = None, otherwise: str = "") -> str:
     """Return what a code means and what to do, by the reference; the cloud's message is shown beside it.

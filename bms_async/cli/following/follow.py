@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,24 +13,27 @@ from rich.text import Text
 
 from bms_async import FleetReport, JournalError, Outcome, OutcomeState
 from bms_async._files import write_atomically
+from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.terminal.exit import Code, discard_output, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import is_terminal, write, write_aside
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.signals import SignalHandler
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 from bms_async.cli.terminal.words import message_of
 from bms_async.redaction import shown_text
 
 from .display import Display
 from .failures import explain_code
 from .followed import Followed
+from .not_as_asked import NotAsAsked, keep_list, list_lines, write_list
 from .outcomes import outcome_table
 from .results import Results, print_results
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
+    from bms_async.cli.access.known import KnownServers
     from bms_async.cli.report_page import CallHistory
 
 __all__ = ["Follower", "print_in_doubt"]
@@ -73,7 +77,7 @@ class Follower:
         self._run = run
         self._screen = screen
         self._lines: list[str] = []
-        table = outcome_table(cloud.known, describe)
+        table = outcome_table(cloud.known, lambda outcome: describe(outcome, cloud.known))
         self._rows = None if output.is_default else RowWriter(table, output, out=self._lines.append)
         self._servers = servers
         self._cloud = cloud
@@ -88,13 +92,22 @@ class Follower:
             batch=batch,
             servers=servers,
         )
+        self._servers_left = NotAsAsked()
         self._no_output: Code | None = None
         self._received = 0
-        self._interrupted = anyio.Event()
+        self._stops_asking, self._lets_go = anyio.Event(), anyio.Event()
+        self._stop: SignalHandler | None = None
 
-    def interrupt(self) -> None:
-        """Have nothing more sent, and do not wait for the jobs in flight."""
-        self._interrupted.set()
+    def heed(self, stop: SignalHandler) -> None:
+        """Have signals end the run from here on: Ctrl-C once in order, and whatever else at once.
+
+        Args:
+            stop: The signals.
+        """
+        self._stop = stop
+        # A run that is carried out elsewhere goes on in any case.
+        stop.on_interrupt = self._stops_asking.set if self._run.is_sent_here else None
+        stop.on_first_signal = self._lets_go.set
 
     async def follow(self) -> int:
         """Show the run until it has ended or was interrupted; return the exit code.
@@ -106,7 +119,8 @@ class Follower:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._show)
-                tasks.start_soon(self._stop_if_interrupted)
+                tasks.start_soon(self._stop_asking)
+                tasks.start_soon(self._let_go)
                 try:
                     await self._consume()
                 except JournalError as error:
@@ -123,23 +137,73 @@ class Follower:
         is_success = all(state.is_success or not count for state, count in progress.by_state.items())
         return Code.OK if is_success and progress.done >= self._servers else Code.FAILED
 
-    async def conclude(self, code: int, *, quiet: bool, report: str | None, stop: SignalHandler) -> int:
-        """Print the results and how to go on, and return the exit code.
+    async def conclude(
+        self, code: int, *, quiet: bool, report: str | None, stop: SignalHandler, failed_to: str | None = None
+    ) -> int:
+        """Write the list of what is not as asked, print the results and how to go on, and return the exit code.
 
         Args:
             code: The exit code by the outcomes of the servers.
             quiet: Whether to print failures only.
             report: Where a page about the run is written.
             stop: The signal that ended it, if one did.
+            failed_to: Where the list is written beside the state folder.
         """
+        servers = self._servers_left
+        if servers and not stop.has_let_go:
+            native = self._operation.startswith("nova.")
+            await learn_servers(self._cloud, servers.ids(), native=native)
+        kept = await self._keep_list()
+        has_lost_list = failed_to is not None and not await self._write_list(Path(failed_to))
+        has_lost_page = report is not None and not await self._write_page(Path(report))
+        if has_lost_list and code == Code.FAILED:
+            code = Code.USAGE
+        elif has_lost_list or has_lost_page:
+            code = code or Code.USAGE
         code = 128 + stop.number if stop.number else self._no_output or code
-        code = self._print(code, quiet=quiet)
-        if report is not None:
-            await self._write_page(Path(report), await self._run.report())
-        self._run.print_advice()
+        code = self._print(code, quiet=quiet, kept=kept)
+        if servers:
+            self._print_where(kept, failed_to if not has_lost_list else None)
+        self._run.print_advice(servers, kept)
         return code
 
-    def _print(self, code: int, *, quiet: bool) -> int:
+    async def _keep_list(self) -> Path | None:
+        """Write the list into the state folder, and return where it is."""
+        if not self._servers_left:
+            return None
+        lines = list_lines(self._servers_left, self._cloud.known)
+        try:
+            return await anyio.to_thread.run_sync(keep_list, self._run.list_name, self._head(), lines)
+        except OSError as error:
+            print_error(f"the list of the servers that are not as asked was not written: {error}")
+            return None
+
+    async def _write_list(self, path: Path) -> bool:
+        lines = list_lines(self._servers_left, self._cloud.known)
+        try:
+            await anyio.to_thread.run_sync(write_list, path, self._head(), lines)
+        except OSError as error:
+            print_error(f"--failed-to {path}: the list was not written: {error}")
+            return False
+        return True
+
+    def _head(self) -> str:
+        count = pluralize(len(self._servers_left), "server")
+        named = f" of the run {self._run.key}" if self._run.key is not None else ""
+        when = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self._operation}: {count}{named} not as asked, {self._cloud.where}, {when}"
+
+    def _print_where(self, kept: Path | None, named: str | None) -> None:
+        servers, paths = self._servers_left, [str(path) for path in (named, kept) if path is not None]
+        if paths:
+            print_error(f"{pluralize(len(servers), 'server')} not as asked; the list: {' and '.join(paths)}")
+        elif self._run.key is None:
+            # Nothing else has them.
+            print_error(f"{pluralize(len(servers), 'server')} not as asked:")
+            for server_id in servers.ids():
+                print_error(strip_control_chars(server_id), first="  ")
+
+    def _print(self, code: int, *, quiet: bool, kept: Path | None) -> int:
         """Print the results, and return the exit code."""
         if self._no_output is not None:
             return code
@@ -154,19 +218,47 @@ class Follower:
             unverified=run.unverified,
             seconds=anyio.current_time() - self._display.began,
             calls=self._display.calls() if run.is_sent_here else None,
+            failed_to=None if kept is None else str(kept),
         )
         try:
             print_results(
-                results, self._display.failures, where=self._cloud.where, quiet=quiet, rows=self._rows, code=code
+                results,
+                self._display.failures,
+                known=self._cloud.known,
+                where=self._cloud.where,
+                quiet=quiet,
+                rows=self._rows,
+                code=code,
             )
             write("".join(self._lines))
         except OSError as error:
             return self._lose_output(error)
         return code
 
-    async def _stop_if_interrupted(self) -> None:
-        await self._interrupted.wait()
-        await self._run.stop()
+    async def _stop_asking(self) -> None:
+        await self._stops_asking.wait()
+        self._display.stops_asking = True
+        under_way, seconds = self._display.under_way(), self._display.seconds_under_way()
+        about = "" if seconds is None else f" (about {duration(seconds)})"
+        waiting = (
+            f"waiting for {under_way:,} under way{about}; Ctrl-C again to let go" if under_way else "none is under way"
+        )
+        self._say(f"no further server is asked for; {waiting}")
+        await self._run.stop_asking()
+
+    async def _let_go(self) -> None:
+        await self._lets_go.wait()
+        self._display.stops_asking = True
+        under_way = self._display.under_way()
+        if under_way and self._run.is_sent_here and self._no_output is None:
+            self._say(f"no longer waiting for {under_way:,} under way, whose jobs go on in the cloud")
+        await self._run.let_go()
+
+    def _say(self, text: str) -> None:
+        if self._screen.quiet:
+            print_error(text)
+        else:
+            self._screen.print_above(f"bms: {text}")
 
     async def _consume(self) -> None:
         """Consume outcomes as they come, and write them as rows if asked to."""
@@ -184,6 +276,7 @@ class Follower:
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._received += 1
+        self._servers_left.add(outcome)
         if outcome.seconds is not None and outcome.state is OutcomeState.SUCCEEDED:
             self._display.durations.add(outcome.seconds)
         explanation = self._display.failures.add(outcome)
@@ -191,7 +284,7 @@ class Follower:
             code = (strip_control_chars(outcome.reason), "red")
             self._screen.print_above(
                 Text.assemble(
-                    f"{strip_control_chars(outcome.server_id)} ", code, f": {strip_control_chars(explanation)}"
+                    f"{self._cloud.known.label(outcome.server_id)} ", code, f": {strip_control_chars(explanation)}"
                 )
             )
 
@@ -210,7 +303,7 @@ class Follower:
         discard_output()
         if isinstance(error, BrokenPipeError):
             self._no_output = Code.NO_READER
-            self.interrupt()
+            self._lets_go.set()
         else:
             self._no_output = Code.USAGE
             self._screen.print_above(f"bms: results cannot be written any more: {error}; the run continues")
@@ -236,12 +329,15 @@ class Follower:
         else:
             await self._screen.log(self._display.line())
 
-    async def _write_page(self, path: Path, report: FleetReport) -> None:
+    async def _write_page(self, path: Path) -> bool:
         try:
+            report = await self._run.report()
             left = max(0, self._servers - len(report))
             await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history(), left))
-        except (OSError, ImportError) as error:
+        except (OSError, ImportError, JournalError) as error:
             print_error(f"the report {path} was not written: {error}")
+            return False
+        return True
 
     def _history(self) -> CallHistory:
         from bms_async.cli.report_page import CallHistory
@@ -274,9 +370,17 @@ def write_page(path: Path, report: FleetReport, history: CallHistory, left: int 
     write_atomically(path, render_report(report, history, left).encode())
 
 
-def describe(outcome: Outcome) -> dict[str, object]:
-    """Return an outcome as the fields of its line of JSON."""
+def describe(outcome: Outcome, known: KnownServers) -> dict[str, object]:
+    """Return an outcome as the fields of its line of JSON.
+
+    Args:
+        outcome: The outcome.
+        known: What is known of servers beside their ids.
+    """
     fields: dict[str, object] = {"type": "outcome", "server_id": outcome.server_id, "state": outcome.state.value}
+    if outcome.server_id in known:
+        server = known.get(outcome.server_id)
+        fields |= {"name": server.name, "zone": server.zone, "flavor": server.flavor, "tags": server.tags}
     if outcome.error is not None:
         fields["code"] = shown_text(outcome.code)
         fields["error"] = str(outcome.error)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
+
+import anyio
+import msgspec
 
 from bms_async import (
     DurableRun,
@@ -20,9 +24,12 @@ from bms_async import (
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize
 
-__all__ = ["Followed", "KeptRun", "MemoryRun", "WatchedRun", "describe_status"]
+from .not_as_asked import NotAsAsked, ask_again, name_of_list
+
+__all__ = ["Followed", "KeptRun", "MemoryRun", "WatchedRun", "count_under_way", "describe_status"]
 
 _MAX_JOBS = 20
+_LOOK_EVERY = 0.5
 
 
 class Followed(Protocol):
@@ -77,7 +84,16 @@ class Followed(Protocol):
         """Iterate over outcomes until it has ended or was stopped."""
         ...
 
-    async def stop(self) -> None:
+    @property
+    def list_name(self) -> str:
+        """What the list of its servers that are not as asked is called."""
+        ...
+
+    async def stop_asking(self) -> None:
+        """Have no further server asked for, and `outcomes` end once what is under way has ended."""
+        ...
+
+    async def let_go(self) -> None:
         """Have `outcomes` end soon, and nothing more be sent where it is this command that sends."""
         ...
 
@@ -85,9 +101,26 @@ class Followed(Protocol):
         """Return the report, as far as it is known."""
         ...
 
-    def print_advice(self) -> None:
-        """Print how to go on, where it has not ended as it should."""
+    def print_advice(self, servers: NotAsAsked, path: Path | None) -> None:
+        """Print how to go on, where it has not ended as it should.
+
+        Args:
+            servers: Its servers that are not as asked.
+            path: The file that has a list of them; None if there is none.
+        """
         ...
+
+
+def count_under_way(progress: Progress) -> int:
+    """Return how many servers were asked for and have not ended.
+
+    Args:
+        progress: The progress of their run.
+    """
+    ended = progress.done - progress.by_state[OutcomeState.SKIPPED] + progress.to_verify
+    # Neither alone is right: servers that wait for their call are in flight too, and those that the cloud refused for
+    # the moment were submitted too.
+    return max(0, min(progress.in_flight, progress.submitted - ended))
 
 
 class MemoryRun:
@@ -96,15 +129,19 @@ class MemoryRun:
     Args:
         run: The run.
         jobs: Its jobs, to which later ones are appended.
+        operation: The call that does it.
     """
 
     key = None
     notes: Sequence[str] = ()
     is_sent_here = True
 
-    def __init__(self, run: FleetRun, jobs: Sequence[str]) -> None:
+    def __init__(self, run: FleetRun, jobs: Sequence[str], operation: str) -> None:
         self._run = run
         self._jobs = jobs
+        self._operation = operation
+        self._has_let_go = False
+        self.list_name = name_of_list(None, None, operation)
 
     @property
     def progress(self) -> Progress:
@@ -143,18 +180,32 @@ class MemoryRun:
         """Iterate over outcomes until it has ended."""
         return aiter(self._run)
 
-    async def stop(self) -> None:
+    async def stop_asking(self) -> None:
+        """Send no further batch; what is under way is followed to its end."""
+        self._run.cancel()
+
+    async def let_go(self) -> None:
         """Send no further batch, and do not wait for the jobs in flight."""
+        self._has_let_go = True
         self._run.cancel(detach=True)
 
     async def report(self) -> FleetReport:
         """Return the report."""
         return await self._run
 
-    def print_advice(self) -> None:
-        """Print how to watch its jobs, where they were not waited for."""
-        if not self.is_interrupted:
+    def print_advice(self, servers: NotAsAsked, path: Path | None) -> None:
+        """Print how to watch its jobs, where they were not waited for, and how to ask again for what is left."""
+        if self._has_let_go and self.is_interrupted:
+            self._print_jobs()
+        if not servers or path is None:
             return
+        if self.aborted is not None:
+            print_error(f"look at what failed first: {shlex.quote(str(path))}")
+        what, command = ask_again(self._operation, path, servers)
+        print_error(what)
+        print_error(command, first="  ")
+
+    def _print_jobs(self) -> None:
         if not self._jobs:
             in_doubt = self.progress.by_state[OutcomeState.UNKNOWN]
             asked = f"{pluralize(in_doubt, 'server')} may have been asked for" if in_doubt else "nothing was asked for"
@@ -162,7 +213,7 @@ class MemoryRun:
             return
         shown = self._jobs[:_MAX_JOBS]
         which = "them" if len(shown) == len(self._jobs) else f"the first {len(shown)} of {len(self._jobs):,}"
-        print_error(f"the jobs continue in the cloud. To watch {which}:")
+        print_error(f"the jobs go on in the cloud. To watch {which}:")
         print_error(f"bms jobs watch {' '.join(shown)}", first="  ")
 
 
@@ -231,7 +282,16 @@ class WatchedRun:
         """Iterate over its outcomes, from the first on."""
         return self._reader
 
-    async def stop(self) -> None:
+    @property
+    def list_name(self) -> str:
+        """What the list of its servers that are not as asked is called: by its key."""
+        return name_of_list(self.key, self._run.id, self._run.action)
+
+    async def stop_asking(self) -> None:
+        """Only stop watching."""
+        await self.let_go()
+
+    async def let_go(self) -> None:
         """Only stop watching."""
         self._is_stopped = True
         self._reader.stop_waiting()
@@ -240,18 +300,31 @@ class WatchedRun:
         """Return the report, as far as it is known."""
         return await self._run.report_so_far()
 
-    def print_advice(self) -> None:
-        """Print how to go on watching, or how to try what failed once more."""
-        key = shlex.quote(self.key)
+    def print_advice(self, servers: NotAsAsked, path: Path | None) -> None:  # noqa: ARG002 - the journal has the list
+        """Print how to go on watching, or how to ask again for what is not as asked."""
         if self._run.ended is None:
             print_error("the run goes on as before. To watch it again:")
-            print_error(f"bms runs watch {key}", first="  ")
-        elif self.aborted is not None or self._run.status is RunStatus.CANCELLED or self._has_blocked:
-            # Earlier failures do not count in a new run, but whatever failed is in it.
-            how = ", with the options of its rollout" if self.is_rollout else ""
-            print_error(f"to begin a new run with the servers that were not asked for or failed{how}:")
-            is_share = self.aborted is not None and self._run.abort_above is not None
-            print_error(f"bms runs retry {key}{' --abort-above 100%' if is_share else ''}", first="  ")
+            print_error(f"bms runs watch {shlex.quote(self.key)}", first="  ")
+        elif servers:
+            self._print_how_to_retry(servers)
+
+    def _print_how_to_retry(self, servers: NotAsAsked) -> None:
+        key, action = shlex.quote(self.key), self._run.action.removeprefix("servers.")
+        unknown, failed = servers.count(OutcomeState.UNKNOWN), servers.count(OutcomeState.FAILED)
+        is_stopped = self.aborted is not None or self._run.status is RunStatus.CANCELLED or self._has_blocked
+        if is_stopped and unknown + failed:
+            print_error("look at what failed first:")
+            print_error(f"bms runs show {key} --failed", first="  ")
+        if action == "reboot" and unknown:
+            print_error(f"{pluralize(unknown, 'server')} may have been rebooted. To ask again for these, too:")
+            print_error(f"bms runs retry {key} --unknown", first="  ")
+            if unknown == len(servers):
+                return
+        # Earlier failures do not count in a new run, but whatever failed is in it.
+        which = "the others only" if action == "reboot" and unknown else "the servers that are not as asked"
+        how = ", with the options of its rollout" if self.is_rollout else ""
+        print_error(f"to ask again for {which}{how}:")
+        print_error(f"bms {action} --retry-failed {key}", first="  ")
 
     @property
     def _has_blocked(self) -> bool:
@@ -264,35 +337,58 @@ class KeptRun(WatchedRun):
 
     Args:
         run: The run.
+        count_to_verify: Returns how many of its servers have ended here and wait for their state to be read back.
     """
 
     is_sent_here = True
 
-    def __init__(self, run: DurableRun) -> None:
+    def __init__(self, run: DurableRun, count_to_verify: Callable[[DurableRun], int]) -> None:
         super().__init__(run)
+        self._count_to_verify = count_to_verify
         self._failure: JournalError | None = None
 
-    async def stop(self) -> None:
+    @property
+    def progress(self) -> Progress:
+        """How far it is, and what waits here for its state to be read back."""
+        return msgspec.structs.replace(super().progress, to_verify=self._count_to_verify(self._run))
+
+    @property
+    def _is_under_way(self) -> bool:
+        progress = self.progress
+        return count_under_way(progress) + progress.to_verify > 0
+
+    async def stop_asking(self) -> None:
+        """Pause it, so that nobody sends a further batch, and wait for what is under way."""
+        try:
+            await self._run.pause()
+            while self._run.ended is None and self._is_under_way:
+                await anyio.sleep(_LOOK_EVERY)
+                await self._run.refresh()
+        except JournalError as error:
+            self._failure = error
+        await super().let_go()
+
+    async def let_go(self) -> None:
         """Pause it, so that nobody sends a further batch, and do not wait for the jobs in flight."""
         try:
             await self._run.pause()
         except JournalError as error:
             self._failure = error
-        await super().stop()
+        await super().let_go()
 
-    def print_advice(self) -> None:
+    def print_advice(self, servers: NotAsAsked, path: Path | None) -> None:
         """Print how to resume it, or end it, where it has not ended."""
         if self._run.ended is not None:
-            super().print_advice()
+            super().print_advice(servers, path)
             return
         key, action = shlex.quote(self.key), self._run.action.removeprefix("servers.")
         progress = self.progress
         skipped = progress.by_state[OutcomeState.SKIPPED]
         unsent = (progress.total or 0) - progress.submitted - skipped
-        in_flight = progress.submitted - (progress.done - skipped)
+        in_flight = count_under_way(progress)
         counts = f"{pluralize(unsent, 'server')} left"
         if in_flight:
-            counts += f", and {in_flight:,} in flight, whose jobs continue in the cloud"
+            counts += f", and {in_flight:,} under way, whose jobs go on in the cloud"
         if self._failure is None:
             print_error(f"the run {self.key} is paused, and nothing more is sent: {counts}. To resume it:")
         else:

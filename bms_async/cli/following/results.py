@@ -8,6 +8,7 @@ import msgspec
 from rich.text import Text
 
 from bms_async import Outcome, OutcomeState, explain
+from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
 from bms_async.cli.terminal.cells import wrap
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.output import terminal_width, write
@@ -38,6 +39,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         unverified: How many outcomes could not be verified.
         seconds: How long it was followed.
         calls: How many calls and polls were made for it, None if it was only watched.
+        failed_to: The file that has a list of its servers that are not as asked; None if there is none.
     """
 
     action: str
@@ -49,6 +51,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     unverified: int | None
     seconds: float
     calls: tuple[int, int] | None
+    failed_to: str | None = None
 
     @property
     def left(self) -> int:
@@ -64,6 +67,7 @@ def print_results(
     quiet: bool,
     rows: RowWriter[Outcome] | None,
     code: int,
+    known: KnownServers = NOTHING_KNOWN,
 ) -> None:
     """Print what became of all servers of a run.
 
@@ -75,6 +79,7 @@ def print_results(
         rows: The rows that were written, of which this is the end; None for text. Beside a table the text is on
             standard error.
         code: The exit code.
+        known: The names of servers.
     """
     if rows is not None and rows.has_objects:
         calls, polls = results.calls or (None, None)
@@ -87,12 +92,13 @@ def print_results(
             "by_state": {state.value: count for state, count in results.by_state.items()},
             "by_code": dict(failures.counts()),
             "measures": _measures(failures),
-            "reasons": plain_reasons(failures),
+            "reasons": plain_reasons(failures, known),
             "seconds": round(results.seconds, 3),
             "calls": calls,
             "polls": polls,
             "interrupted": results.is_interrupted,
             "aborted": results.aborted,
+            "failed_to": results.failed_to,
             "blocked_groups": {group: count for count, group in failures.blocked()[:_MAX_BLOCKED_IN_JSON]},
             "exit_code": int(code),
         }
@@ -109,8 +115,10 @@ def print_results(
     head = f"{action}: {servers} of {where} in {took}: {', '.join(states) or 'none'}"
     if quiet:
         if failures:
-            counts = ", ".join(f"{count:,} {strip_control_chars(name)}" for name, count in failures.counts().items())
-            print_error(f"{head}; {counts}")
+            counts = ", ".join(
+                f"{count:,} {strip_control_chars(name)}" for name, count in failures.named_counts().items()
+            )
+            print_error(f"{head}; {counts}" if counts else head)
         return
     lines = [head]
     if results.calls is not None:
@@ -126,20 +134,21 @@ def print_results(
         ]
         more = f" and {len(blocked) - len(named):,} more" if len(blocked) > len(named) else ""
         lines.append(f"groups that are blocked: {', '.join(named)}{more}")
-    lines += reason_lines(failures)
+    lines += reason_lines(failures, known)
     if rows is None:
         write("\n".join(lines) + "\n")
     else:
         print_error("\n".join(lines), first="")
 
 
-def plain_reasons(failures: Failures) -> list[dict[str, object]]:
+def plain_reasons(failures: Failures, known: KnownServers = NOTHING_KNOWN) -> list[dict[str, object]]:
     """Return what the cloud said of servers that are not as asked, for JSON.
 
     Args:
         failures: The reasons.
+        known: The names of servers.
     """
-    return [message for reason in failures.reasons() for message in _plain_messages(reason)]
+    return [message for reason in failures.reasons() for message in _plain_messages(reason, known)]
 
 
 def _measures(failures: Failures) -> dict[str, str]:
@@ -147,19 +156,20 @@ def _measures(failures: Failures) -> dict[str, str]:
     return {code: row.measure for code, row in documented.items() if row is not None}
 
 
-def reason_lines(failures: Failures) -> list[str]:
+def reason_lines(failures: Failures, known: KnownServers = NOTHING_KNOWN) -> list[str]:
     """Return lines with the reasons why servers are not as asked, wrapped at the terminal's width.
 
     Args:
         failures: The reasons.
+        known: The names of servers.
     """
     width, lines = terminal_width(), list[str]()
     for reason in failures.reasons():
         more = "" if reason.total == len(reason.servers) else f" and {reason.total - len(reason.servers):,} more"
         head = f"{reason.total:,} {strip_control_chars(reason.code)}: {strip_control_chars(reason.meaning)}"
-        servers = f"{', '.join(map(strip_control_chars, reason.servers))}{more}"
+        servers = f"{', '.join(map(known.label, reason.servers))}{more}"
         lines += wrap(head, width, first="  ", rest="    ")
-        for text in (*_message_lines(reason), servers):
+        for text in (*_message_lines(reason, known), servers):
             lines += wrap(text, width, first="    ", rest="      ")
     return lines
 
@@ -172,23 +182,24 @@ def reason_line(reason: Reason) -> Text:
     )
 
 
-def _message_lines(reason: Reason) -> Iterator[str]:
+def _message_lines(reason: Reason, known: KnownServers) -> Iterator[str]:
     """Yield what the cloud said, most frequent first, each with a server and the ids that support asks for."""
     for message, server, total in reason.messages[:_MAX_MESSAGES]:
         many = "" if total == 1 else f"{pluralize(total, 'server')}, such as "
-        yield f"the cloud said of {many}{strip_control_chars(server)}{message.case}: {message.text}"
+        yield f"the cloud said of {many}{known.label(server)}{message.case}: {message.text}"
     rest = sum(count.total for count in reason.messages[_MAX_MESSAGES:]) + reason.dropped
     if rest:
         yield f"and other messages about {pluralize(rest, 'server')}; --json has them all"
 
 
-def _plain_messages(reason: Reason) -> Iterator[dict[str, object]]:
+def _plain_messages(reason: Reason, known: KnownServers) -> Iterator[dict[str, object]]:
     for message, server, total in reason.messages[:_MAX_MESSAGES_IN_JSON]:
         yield {
             "code": reason.code,
             "said": message.text,
             "servers": total,
             "server_id": server,
+            "name": known.get(server).name,
             "job_id": message.job_id,
             "request_id": message.request_id,
         }

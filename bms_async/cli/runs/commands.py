@@ -165,7 +165,7 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
                 batch=kept_batch_size(run.wave_size),
                 servers=run.progress.total or 0,
             )
-            stop.on_first_signal = follower.interrupt
+            follower.heed(stop)
             code = await follower.follow()
             return await follower.conclude(code, quiet=quiet, report=report, stop=stop)
 

@@ -184,6 +184,7 @@ async def carry_on(
     output: OutputOptions,
     quiet: bool,
     report: str | None = None,
+    failed_to: str | None = None,
 ) -> int:
     """Carry a run out, show it to its end, and return the exit code.
 
@@ -195,12 +196,13 @@ async def carry_on(
         output: The form of outcomes as rows; usually there are none, and the results are text for people.
         quiet: Whether to print failures only.
         report: Where a page about the run is written.
+        failed_to: Where the list of its servers that are not as asked is written, beside the state folder.
 
     Raises:
         JournalError: The journal cannot be read any more.
     """
     action = run.action.removeprefix("servers.")
-    kept = KeptRun(run)
+    kept = KeptRun(run, cloud.bms.runs._count_to_verify)  # noqa: SLF001 - for the bar alone
     follower = Follower(
         action,
         kept,
@@ -212,17 +214,17 @@ async def carry_on(
         servers=run.progress.total or 0,
     )
     # From here on Ctrl-C pauses the run.
-    stop.on_first_signal = follower.interrupt
+    follower.heed(stop)
     try:
         await note_usage(action, cloud)
         if stop.number:
-            await kept.stop()
+            await kept.let_go()
         else:
             if run.status is RunStatus.PAUSED and run.ended is None:
                 await run.resume()
             await cloud.bms.runs.carry_on(run)
         code = await follower.follow()
-        code = await follower.conclude(code, quiet=quiet, report=report, stop=stop)
+        code = await follower.conclude(code, quiet=quiet, report=report, stop=stop, failed_to=failed_to)
     except JournalError as error:
         resume = f"bms {action} --resume {shlex.quote(run.key)}"
         raise JournalError(f"{error}\nThe run is in the journal as far as it is. To resume it: {resume}") from error

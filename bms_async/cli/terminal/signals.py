@@ -1,9 +1,15 @@
-"""Ctrl-C and other signals: the first one ends the command in order, the next one at once."""
+"""Ctrl-C and other signals.
+
+The first Ctrl-C has a run ask for no further server and wait for what is under way, the second one lets go of that, and
+the third one ends the process at once. A command without such a run lets go at the first one. SIGTERM and SIGHUP come
+from what does not wait for long, such as cron, `timeout` or a closed terminal: they let go at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import sys
@@ -25,26 +31,39 @@ class SignalHandler:
 
     Attributes:
         number: The first signal, 0 before any.
-        on_first_signal: Called on the first signal; None cancels `scope`.
+        on_interrupt: Called on the first Ctrl-C, to end in order; None lets go at once.
+        on_first_signal: Called to let go: on the first signal that is no Ctrl-C, or on the second Ctrl-C. None cancels
+            `scope`.
         scope: The scope of the whole command.
+        has_let_go: Whether it has let go.
     """
 
     def __init__(self) -> None:
         self.number = 0
+        self.on_interrupt: Callable[[], None] | None = None
         self.on_first_signal: Callable[[], None] | None = None
         self.scope = anyio.CancelScope()
-        self._received_at = 0.0
+        self.has_let_go = False
+        self._received_at = -math.inf
 
     def on_signal(self, number: int) -> None:
         """Handle a signal."""
         now = asyncio.get_running_loop().time()
-        if self.number:
-            # One key press may arrive twice, from the terminal and from the parent process, and a closed terminal may
-            # send SIGHUP any number of times.
-            if number != signal.SIGHUP and now - self._received_at > _DUPLICATE_SECONDS:
+        # One key press may arrive twice, from the terminal and from the parent process.
+        is_duplicate = now - self._received_at <= _DUPLICATE_SECONDS
+        if self.has_let_go:
+            # A closed terminal may send SIGHUP any number of times.
+            if number != signal.SIGHUP and not is_duplicate:
                 self._exit_now(number)
             return
-        self.number, self._received_at = number, now
+        if self.number and is_duplicate and number != signal.SIGHUP:
+            return
+        is_first, self._received_at = not self.number, now
+        self.number = self.number or number
+        if number == signal.SIGINT and is_first and self.on_interrupt is not None:
+            self.on_interrupt()
+            return
+        self.has_let_go = True
         if self.on_first_signal is None:
             self.scope.cancel()
         else:
