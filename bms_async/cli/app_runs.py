@@ -10,7 +10,7 @@ import click
 from . import options
 from .ending import EXIT_CODES, end
 from .help import Command, Group
-from .options import OUTPUT, argument, complete_file, option
+from .options import argument, option
 from .shared import pick_cloud
 
 if TYPE_CHECKING:
@@ -68,10 +68,7 @@ def _show(*, keys: Sequence[str], json: bool, cloud: str | None, journal: str | 
 @runs.command("watch", epilog=EXIT_CODES)
 @_key
 @options.quiet
-@option(
-    "--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,
-    help="Write a page about the run.",
-)  # fmt: skip
+@options.report
 @_common
 def _watch(*, key: str, quiet: bool, report: str | None, json: bool, cloud: str | None, journal: str | None) -> None:
     """Watch a run to its end, whoever carries it out. Ctrl-C ends the watching only."""

@@ -204,8 +204,8 @@ bounds = apply(
 )  # fmt: skip
 yes = option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation.")
 report = option(
-    "--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,
-    help="Write a page about the run: what ended when, and why not.",
+    "--report", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
+    help="Write a report: FILE.html is a page, FILE.txt text to be mailed, FILE.csv a row for each server.",
 )  # fmt: skip
 rollout = apply(
     option("--canary", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,

@@ -148,18 +148,34 @@ def test_a_page_about_the_run_is_written(cloud: Bms, tmp_path: Path) -> None:
     assert ended.code in {0, 1}
     text = page.read_text()
     assert text.lstrip().lower().startswith("<!doctype html>")
-    assert "servers.reboot" in text
+    project = cloud.exports["OS_PROJECT_ID"]
+    assert f"in <bdi>{project}</bdi></h1>" in text
+    assert cloud.exports["BMS_ENDPOINT"] in text
+    assert f"<bdi>bms reboot --tag rack-0 -y -q --report {page}</bdi>" in text
     assert cloud.exports["OS_TOKEN"] not in text
+
+
+@pytest.mark.parametrize(("name", "begins"), [("r.txt", "stop of 1 server in "), ("r.csv", "id,name,zone,")])
+def test_a_report_has_the_form_of_its_suffix(cloud: Bms, tmp_path: Path, name: str, begins: str) -> None:
+    assert cloud("stop", "no-such-server", "-q", "--report", str(tmp_path / name)).code == 1
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(begins)
+
+
+@pytest.mark.parametrize("command", [["stop", "s"], ["servers", "rename", "s", "--to", "x"], ["runs", "watch", "k"]])
+def test_a_report_of_no_known_form_is_refused_before_anything_is_sent(nowhere: Bms, command: list[str]) -> None:
+    ended = nowhere(*command, "--report", "page.pdf")
+    assert ended.code == 2
+    assert "expected a name that ends in .html (a page), .txt (text to be mailed) or .csv" in ended.err
 
 
 def test_a_page_that_cannot_be_written_is_told_and_keeps_the_exit_code(
     cloud: Bms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     page = tmp_path / "report.html"
-    monkeypatch.setattr("bms_async.cli.following.follow.write_page", fail)
+    monkeypatch.setattr("bms_async.cli.report_page.forms.write_report", fail)
     ended = cloud("stop", "no-such-server", "-q", "--report", str(page))
     assert ended.code == 1
     assert f"the report {page} was not written: [Errno 28] No space left on device" in ended.err

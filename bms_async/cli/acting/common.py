@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bms_async import Rollout
-from bms_async._extras import require
+from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.rolling import RolloutArguments, rollout_arguments
 from bms_async.cli.selection.filters import FilterArguments, Filters, make_filters
 from bms_async.cli.selection.rollouts import make_rollout
 from bms_async.cli.terminal.exit import UsageError
 
-__all__ = ["CommonArguments", "CommonOptions", "check_common", "check_output_file", "read_common", "read_share"]
+__all__ = ["CommonArguments", "CommonOptions", "check_common", "read_common", "read_share"]
 
 
 class CommonArguments(RolloutArguments, FilterArguments):
@@ -47,7 +46,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
         yes: Whether to skip the confirmation.
         json: Whether to print JSON.
         quiet: Whether to print failures only.
-        report: Where a page about the run is written.
+        report: Where a report of the run is written, in the form of its suffix.
     """
 
     file: str | None = None
@@ -102,28 +101,7 @@ def check_common(options: CommonOptions) -> None:
     """
     if options.abort_sample is not None and options.abort_above is None:
         raise UsageError("--abort-sample: expected --abort-above beside it")
-    check_output_file("--report", options.report)
-    if options.report is not None:
-        # At the end of the run it would be too late for the page.
-        require("jinja2")
-
-
-def check_output_file(option: str, path: str | None) -> None:
-    """Refuse an output file that cannot be written, before anything is changed.
-
-    Args:
-        option: The option that names it.
-        path: The file; None if none is.
-
-    Raises:
-        UsageError: It cannot be written.
-    """
-    if path is None:
-        return
-    if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: its folder does not exist; create it, or name another file")
-    if not path or (Path(path).exists() and not Path(path).is_file()):
-        raise UsageError(f"{option} {path!r}: not a regular file; name another one")
+    check_report(options.report)
 
 
 def read_share(text: str) -> float:

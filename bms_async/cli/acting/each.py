@@ -17,6 +17,7 @@ from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
+from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.runs.durable import check_credentials
 from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.learning import learn_servers
@@ -181,6 +182,7 @@ class _Command:
             servers=count,
             operation=task.operation,
             polls=task.polls,
+            terms=describe_terms(wave=options.wave, abort_above=options.abort_above, rollout=options.rollout),
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()

@@ -18,6 +18,7 @@ from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.follow import Follower, print_in_doubt
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
+from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.following.waves import print_waves
 from bms_async.cli.runs.durable import (
     begin_run,
@@ -209,7 +210,17 @@ class _PowerCommand:
         count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
         followed, batch = MemoryRun(run, jobs), batch_size(wave)
         follower = Follower(
-            self._action, followed, self._cloud, self._screen, json=options.json, wave=wave, batch=batch, servers=count
+            self._action,
+            followed,
+            self._cloud,
+            self._screen,
+            json=options.json,
+            wave=wave,
+            batch=batch,
+            servers=count,
+            terms=describe_terms(
+                wave=wave, abort_above=options.abort_above, verify=options.verify, rollout=options.rollout
+            ),
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
@@ -218,7 +229,14 @@ class _PowerCommand:
     async def _carry_on(self, run: DurableRun) -> int:
         options = self._options
         return await carry_on(
-            run, self._cloud, self._stop, self._screen, json=options.json, quiet=options.quiet, report=options.report
+            run,
+            self._cloud,
+            self._stop,
+            self._screen,
+            json=options.json,
+            quiet=options.quiet,
+            report=options.report,
+            rollout=options.rollout,
         )
 
     @property

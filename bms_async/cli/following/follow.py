@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import anyio.to_thread
 from rich.text import Text
 
 from bms_async import FleetReport, JournalError, Outcome, OutcomeState
-from bms_async._files import write_atomically
 from bms_async.cli.terminal.exit import Code, discard_output, print_error
 from bms_async.cli.terminal.output import is_terminal, json_line, write_aside
 from bms_async.cli.terminal.progress import Screen
@@ -27,13 +27,17 @@ from .results import Results, print_results
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
-    from bms_async.cli.report_page import CallHistory
+    from bms_async.cli.report_page.head import PageHead
+    from bms_async.cli.report_page.history import CallHistory
+    from bms_async.cli.report_page.live import LivePage, LiveSource
 
 __all__ = ["Follower", "print_in_doubt"]
 
 _TICK = 0.25
 _YIELD_EVERY = 500
 _MAX_IN_DOUBT = 5
+LINGER = 5.0
+"""Seconds that whoever looks at the page of the run has to see its end."""
 
 
 class Follower:
@@ -50,6 +54,8 @@ class Follower:
         servers: The number of servers.
         operation: The call that does it; by default the action of ``servers``.
         polls: The call that finds out how it ended.
+        terms: How the servers are walked through, in words.
+        live: The page that is served while it goes on.
     """
 
     def __init__(
@@ -65,7 +71,12 @@ class Follower:
         servers: int,
         operation: str | None = None,
         polls: str = "jobs.get",
+        terms: Sequence[str] = (),
+        live: LivePage | None = None,
     ) -> None:
+        self._action = action
+        self._terms = terms
+        self._live = live
         self._operation = operation or f"servers.{action}"
         self._run = run
         self._screen = screen
@@ -98,6 +109,8 @@ class Follower:
             JournalError: The run is in a journal that cannot be read any more.
         """
         failure: JournalError | None = None
+        if self._live is not None:
+            self._live.begin(self._live_source())
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._show)
@@ -124,13 +137,16 @@ class Follower:
         Args:
             code: The exit code by the outcomes of the servers.
             quiet: Whether to print failures only.
-            report: Where a page about the run is written.
+            report: Where a report of the run is written, in the form of its suffix.
             stop: The signal that ended it, if one did.
         """
         code = 128 + stop.number if stop.number else self._no_output or code
         code = self._print(code, quiet=quiet)
         if report is not None:
-            await self._write_page(Path(report), await self._run.report())
+            await self._write_report(Path(report), await self._run.report())
+        if self._live is not None:
+            whole = await self._run.report()
+            await self._live.end(whole, max(0, self._servers - len(whole)), linger=0.0 if stop.number else LINGER)
         self._run.print_advice()
         return code
 
@@ -178,6 +194,8 @@ class Follower:
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._received += 1
+        if self._live is not None:
+            self._live.add(outcome)
         if outcome.seconds is not None and outcome.state is OutcomeState.SUCCEEDED:
             self._display.durations.add(outcome.seconds)
         explanation = self._display.failures.add(outcome)
@@ -230,15 +248,29 @@ class Follower:
         else:
             await self._screen.log(self._display.line())
 
-    async def _write_page(self, path: Path, report: FleetReport) -> None:
+    async def _write_report(self, path: Path, report: FleetReport) -> None:
         try:
-            left = max(0, self._servers - len(report))
-            await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history(), left))
+            from bms_async.cli.report_page.forms import write_report
+
+            left, history = max(0, self._servers - len(report)), self._history()
+            write = partial(write_report, path, report, history, left, head=self._head(), known=self._cloud.known)
+            await anyio.to_thread.run_sync(write)
         except (OSError, ImportError) as error:
             print_error(f"the report {path} was not written: {error}")
 
+    def _head(self) -> PageHead:
+        from bms_async.cli.report_page.head import head_of
+
+        return head_of(self._action, self._cloud.place, self._run.key, self._terms)
+
+    def _live_source(self) -> LiveSource:
+        from bms_async.cli.report_page.live import LiveSource
+
+        known, run = self._cloud.known, self._run
+        return LiveSource(self._head(), known, self._operation, self._servers, lambda: run.progress, self._history)
+
     def _history(self) -> CallHistory:
-        from bms_async.cli.report_page import CallHistory
+        from bms_async.cli.report_page.history import CallHistory
 
         return CallHistory(
             operation=self._operation,
@@ -248,24 +280,6 @@ class Follower:
             polls=tuple(self._display.samples[1]),
             poll_limit=self._display.polls.limit,
         )
-
-
-def write_page(path: Path, report: FleetReport, history: CallHistory, left: int = 0) -> None:
-    """Write the page about a run.
-
-    Args:
-        path: The file.
-        report: What became of the servers.
-        history: The calls that the run made.
-        left: How many servers have not ended, so that they are not in the report.
-
-    Raises:
-        OSError: It cannot be written.
-        ImportError: What renders it is not installed.
-    """
-    from bms_async.cli.report_page import render_report
-
-    write_atomically(path, render_report(report, history, left).encode())
 
 
 def describe(outcome: Outcome) -> dict[str, object]:

@@ -15,6 +15,8 @@ from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import WatchedRun, describe_status
 from bms_async.cli.following.results import plain_reasons, reason_lines
+from bms_async.cli.following.terms import describe_terms
+from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
@@ -137,8 +139,9 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
         key: Its key.
         options: Which journal.
         quiet: Whether to print failures only.
-        report: Where a page about it is written.
+        report: Where a report of it is written, in the form of its suffix.
     """
+    check_report(report)
 
     async def work(cloud: OpenClient, stop: SignalHandler) -> int:
         run = await _find(cloud, key)
@@ -154,6 +157,7 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
                 wave=run.wave_size,
                 batch=kept_batch_size(run.wave_size),
                 servers=run.progress.total or 0,
+                terms=describe_terms(wave=run.wave_size, abort_above=run.abort_above, is_rollout=run.is_rollout),
             )
             stop.on_first_signal = follower.interrupt
             code = await follower.follow()

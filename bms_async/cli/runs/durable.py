@@ -13,12 +13,14 @@ from bms_async import (
     JournalError,
     NotFoundError,
     PermissionDeniedError,
+    Rollout,
     RunStatus,
     Server,
 )
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import KeptRun, describe_status
 from bms_async.cli.following.plan import note_usage
+from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.output import json_line, write
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
@@ -182,6 +184,7 @@ async def carry_on(
     json: bool,
     quiet: bool,
     report: str | None = None,
+    rollout: Rollout | None = None,
 ) -> int:
     """Carry a run out, show it to its end, and return the exit code.
 
@@ -192,7 +195,8 @@ async def carry_on(
         screen: Where the progress is shown.
         json: Whether outcomes are written as JSON.
         quiet: Whether to print failures only.
-        report: Where a page about the run is written.
+        report: Where a report of the run is written, in the form of its suffix.
+        rollout: Its rollout, where this command has its options.
 
     Raises:
         JournalError: The journal cannot be read any more.
@@ -208,6 +212,9 @@ async def carry_on(
         wave=run.wave_size,
         batch=kept_batch_size(run.wave_size),
         servers=run.progress.total or 0,
+        terms=describe_terms(
+            wave=run.wave_size, abort_above=run.abort_above, rollout=rollout, is_rollout=run.is_rollout
+        ),
     )
     # From here on Ctrl-C pauses the run.
     stop.on_first_signal = follower.interrupt
