@@ -316,7 +316,7 @@ def test_the_page_is_bounded_also_where_all_servers_failed_badly() -> None:
         for each in range(300)
     ]
     outcomes = [
-        outcome(each, OutcomeState.FAILED, rng.choice(errors), at=rng.uniform(0, 900), server_id='"' * 90 + str(each))
+        outcome(each, OutcomeState.FAILED, rng.choice(errors), at=rng.uniform(0, 900), server_id="&" * 90 + str(each))
         for each in range(30_000)
     ]
     calls = [(each / 4, each // 100) for each in range(3600)]
