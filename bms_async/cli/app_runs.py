@@ -10,7 +10,7 @@ import click
 from . import options
 from .ending import EXIT_CODES, end
 from .help import Command, Group
-from .options import OUTPUT, argument, complete_file, option
+from .options import argument, option
 from .shared import pick_cloud
 
 if TYPE_CHECKING:
@@ -70,20 +70,26 @@ def _show(*, keys: Sequence[str], output: OutputOptions, cloud: str | None, jour
 @runs.command("watch", epilog=EXIT_CODES)
 @_key
 @options.quiet
-@option(
-    "--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,
-    help="Write a page about the run.",
-)  # fmt: skip
+@options.report
+@options.serve
 @_common_of_outcomes
 def _watch(
-    *, key: str, quiet: bool, report: str | None, output: OutputOptions, cloud: str | None, journal: str | None
+    *,
+    key: str,
+    quiet: bool,
+    report: str | None,
+    serve: int | None,
+    output: OutputOptions,
+    cloud: str | None,
+    journal: str | None,
 ) -> None:
     """Watch a run to its end, whoever carries it out. Ctrl-C ends the watching only."""
 
     def work() -> int:
         from .runs.commands import watch_run
 
-        return watch_run(key, _read(output=output, cloud=cloud, journal=journal), quiet=quiet, report=report)
+        reading = _read(output=output, cloud=cloud, journal=journal)
+        return watch_run(key, reading, quiet=quiet, report=report, serve=serve)
 
     end(work)
 
@@ -122,6 +128,8 @@ for _name, (_status, _doc) in _CHANGES.items():
     help="As fast as the limits allow, though the ended run was a rollout.",
 )  # fmt: skip
 @options.quiet
+@options.report
+@options.serve
 @_common_of_outcomes
 def _retry(
     *,
@@ -135,6 +143,8 @@ def _retry(
     yes: bool,
     quiet: bool,
     output: OutputOptions,
+    report: str | None,
+    serve: int | None,
     cloud: str | None,
     journal: str | None,
     no_rollout: bool,
@@ -161,6 +171,8 @@ def _retry(
             detach=detach,
             yes=yes,
             quiet=quiet,
+            report=report,
+            serve=serve,
         )
         return retry_run(key, retry, _read(output=output, cloud=cloud, journal=journal))
 

@@ -12,7 +12,10 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import click
 
-__all__ = ["OPTIONS", "Argument", "Command", "Group", "Option", "find_command", "write_rows"]
+__all__ = ["ARGUMENTS", "OPTIONS", "Argument", "Command", "Group", "Option", "find_command", "write_rows"]
+
+ARGUMENTS: Final = "bms_async.arguments"
+"""Under this name the context of a command has all arguments, as they were typed."""
 
 OPTIONS: Final = "Options"
 """The section of options that have no other one."""
@@ -164,6 +167,8 @@ class Group(click.Group):
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), color=ctx.color)
             ctx.exit(2)
+        # For the page about a run, which shows the command that it came of.
+        ctx.meta.setdefault(ARGUMENTS, tuple(args))
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it

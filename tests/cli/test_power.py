@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.cli._helpers import Bms
+from tests.cli._helpers import PATIENCE, Bms
 from tests.support.machine import patience
 
 
@@ -197,18 +200,65 @@ def test_a_page_about_the_run_is_written(cloud: Bms, tmp_path: Path) -> None:
     assert ended.code in {0, 1}
     text = page.read_text()
     assert text.lstrip().lower().startswith("<!doctype html>")
-    assert "servers.reboot" in text
+    project = cloud.exports["OS_PROJECT_ID"]
+    assert f"in <bdi>{project}</bdi></h1>" in text
+    assert cloud.exports["BMS_ENDPOINT"] in text
+    assert f"<bdi>bms reboot --tag rack-0 -y -q --report {page}</bdi>" in text
     assert cloud.exports["OS_TOKEN"] not in text
+
+
+def test_the_page_of_a_run_can_be_looked_at_while_it_goes_on(cloud: Bms) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    seen: list[str] = []
+
+    def look() -> None:
+        # What the page's own script does, but without a rest in between.
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=9)) as client:
+            while not seen or 'data-version="end"' not in seen[-1]:
+                seen.append(client.get("/?me").text)
+
+    with ThreadPoolExecutor(1) as threads:
+        looking = threads.submit(look)
+        ended = cloud("reboot", "--tag", "rack-3", "-y", "--serve", str(port))
+        looking.result(PATIENCE)
+    assert f"bms: the page of the run is at http://127.0.0.1:{port}/ as long as the command runs" in ended.err
+    assert any("The run goes on, and this page follows it." in page for page in seen)
+    assert "The run has ended. This page does not change any more." in seen[-1]
+    assert "reboot</bdi> of 40 servers" in seen[-1]
+
+
+def test_a_port_that_is_in_use_is_refused_before_anything_is_sent(cloud: Bms) -> None:
+    before = arrived(cloud, "servers.reboot")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = cloud("reboot", "--tag", "rack-4", "-y", "--serve", str(port))
+    assert ended.code == 2
+    assert f"--serve {port}: the port is in use; name another one, or 0 for any that is free" in ended.err
+    assert arrived(cloud, "servers.reboot") == before
+
+
+@pytest.mark.parametrize(("name", "begins"), [("r.txt", "stop of 1 server in "), ("r.csv", "id,name,zone,")])
+def test_a_report_has_the_form_of_its_suffix(cloud: Bms, tmp_path: Path, name: str, begins: str) -> None:
+    assert cloud("stop", "no-such-server", "-q", "--report", str(tmp_path / name)).code == 1
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(begins)
+
+
+@pytest.mark.parametrize("command", [["stop", "s"], ["servers", "rename", "s", "--to", "x"], ["runs", "watch", "k"]])
+def test_a_report_of_no_known_form_is_refused_before_anything_is_sent(nowhere: Bms, command: list[str]) -> None:
+    ended = nowhere(*command, "--report", "page.pdf")
+    assert ended.code == 2
+    assert "expected a name that ends in .html (a page), .txt (text to be mailed) or .csv" in ended.err
 
 
 def test_a_page_that_cannot_be_written_is_told_and_keeps_the_exit_code(
     cloud: Bms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     page = tmp_path / "report.html"
-    monkeypatch.setattr("bms_async.cli.following.follow.write_page", fail)
+    monkeypatch.setattr("bms_async.cli.report_page.forms.write_report", fail)
     ended = cloud("stop", "no-such-server", "-q", "--report", str(page))
     assert ended.code == 1
     assert f"the report {page} was not written: [Errno 28] No space left on device" in ended.err

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async import FleetReport, Outcome, OutcomeState
-from bms_async.cli.report_page import render_report
 from bms_async.cli.report_page.lanes import LANES, WIDTH, Lanes, lanes_of, most_at_once, tracks_of
+from bms_async.cli.report_page.render import render_report
 from bms_async.errors import SubJobFailedError
 from bms_async.fleet.rollout.report import Pause, RolloutTally
 from tests.cli.test_report_page import BEGAN, EVIL, failed, history, outcome, read, report_of
@@ -178,12 +178,14 @@ def test_the_page_stays_small_with_hundreds_of_groups_of_thousands_of_servers_th
         rows.append(('"' * 90 + str(each % 200), msgspec.structs.replace(row, error=errors[each % 300])))
     pauses = [paused(each * 7, each * 7 + 3, "window") for each in range(1000)]
     report = with_groups(rows, allowed=900, lost=range(0, 20_000, 3), pauses=pauses)
-    assert len(render_report(report, history([(each / 4, each // 100) for each in range(3600)])).encode()) < 300_000
+    text = render_report(report, history([(each / 4, each // 100) for each in range(3600)]))
+    before, _, after = text.partition('<h2 id="lanes">')
+    assert len(after.partition("</section>")[0].encode()) + len(before.encode()) < 200_000
 
 
 def test_nothing_from_the_cloud_becomes_markup_in_a_lane() -> None:
     page = read(with_groups([(EVIL, away(1, 0, 10)), ("", away(2, 0, 10))]))
-    assert "script" not in page.names()
+    assert sum(tag == "script" for tag, _ in page.elements) == 1
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     assert "all servers" in page.text
     pictures = [attributes for tag, attributes in page.elements if tag == "svg"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bms_async import Rollout
-from bms_async._extras import require
 from bms_async.cli.following.outcomes import TABLE
+from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.rolling import RolloutArguments, rollout_arguments
 from bms_async.cli.selection.filters import FilterArguments, Filters, make_filters
 from bms_async.cli.selection.rollouts import make_rollout
@@ -18,7 +17,7 @@ from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.rows import RowWriter
 
-__all__ = ["CommonArguments", "CommonOptions", "check_common", "check_output_file", "read_common", "read_share"]
+__all__ = ["CommonArguments", "CommonOptions", "check_common", "read_common", "read_share"]
 
 
 class CommonArguments(RolloutArguments, FilterArguments):
@@ -33,6 +32,7 @@ class CommonArguments(RolloutArguments, FilterArguments):
     output: OutputOptions
     quiet: bool
     report: str | None
+    serve: int | None
     cloud: str | None
 
 
@@ -51,7 +51,8 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
         yes: Whether to skip the confirmation.
         output: The form of outcomes as rows, and of the plan as a record.
         quiet: Whether to print failures only.
-        report: Where a page about the run is written.
+        report: Where a report of the run is written, in the form of its suffix.
+        serve: The port on which the page of the run is served; 0 for any that is free.
     """
 
     file: str | None = None
@@ -66,6 +67,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputOptions = OutputOptions()
     quiet: bool = False
     report: str | None = None
+    serve: int | None = None
 
 
 def read_common(typed: CommonArguments) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
         output=typed["output"],
         quiet=typed["quiet"],
         report=typed["report"],
+        serve=typed["serve"],
     )
     return msgspec.structs.asdict(options)
 
@@ -109,28 +112,7 @@ def check_common(options: CommonOptions) -> None:
     if not options.dry_run:
         # What is wrong with its columns is said before anything is asked.
         RowWriter(TABLE, options.output)
-    check_output_file("--report", options.report)
-    if options.report is not None:
-        # At the end of the run it would be too late for the page.
-        require("jinja2")
-
-
-def check_output_file(option: str, path: str | None) -> None:
-    """Refuse an output file that cannot be written, before anything is changed.
-
-    Args:
-        option: The option that names it.
-        path: The file; None if none is.
-
-    Raises:
-        UsageError: It cannot be written.
-    """
-    if path is None:
-        return
-    if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: its folder does not exist; create it, or name another file")
-    if not path or (Path(path).exists() and not Path(path).is_file()):
-        raise UsageError(f"{option} {path!r}: not a regular file; name another one")
+    check_report(options.report)
 
 
 def read_share(text: str) -> float:

@@ -19,6 +19,8 @@ from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
+from bms_async.cli.following.terms import describe_terms
+from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.selection.listing import check_found, list_chosen
@@ -84,8 +86,9 @@ def carry_out(
     async def main(stop: SignalHandler) -> int:
         async with AsyncExitStack() as stack:
             cloud = await stack.enter_async_context(open_client(settings, None))
+            live = await stack.enter_async_context(serve_page(None if options.dry_run else options.serve))
             with Screen(quiet=options.quiet) as screen:
-                return await _Command(task, options, cloud, stop, screen).run(named, is_found=is_found)
+                return await _Command(task, options, cloud, stop, screen, live=live).run(named, is_found=is_found)
 
     return run_interruptibly(main)
 
@@ -94,13 +97,21 @@ class _Command:
     """One task, and some servers."""
 
     def __init__(
-        self, task: Task, options: CommonOptions, cloud: OpenClient, stop: SignalHandler, screen: Screen
+        self,
+        task: Task,
+        options: CommonOptions,
+        cloud: OpenClient,
+        stop: SignalHandler,
+        screen: Screen,
+        *,
+        live: LivePage | None,
     ) -> None:
         self._task = task
         self._options = options
         self._cloud = cloud
         self._stop = stop
         self._screen = screen
+        self._live = live
 
     async def run(self, named: list[str] | None, *, is_found: bool) -> int:
         options, task = self._options, self._task
@@ -143,6 +154,8 @@ class _Command:
             servers=bounds.servers,
             operation=task.operation,
             polls=task.polls,
+            terms=describe_terms(wave=options.wave, abort_above=options.abort_above, rollout=options.rollout),
+            live=self._live,
         )
         follower.heed(self._stop)
         code = await follower.follow()

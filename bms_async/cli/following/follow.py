@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,7 @@ import anyio
 import anyio.to_thread
 from rich.text import Text
 
-from bms_async import FleetReport, JournalError, Outcome, OutcomeState
-from bms_async._files import write_atomically
+from bms_async import JournalError, Outcome, OutcomeState
 from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.terminal.exit import Code, discard_output, print_error
 from bms_async.cli.terminal.forms import OutputOptions
@@ -34,13 +34,17 @@ from .results import Results, print_results
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
     from bms_async.cli.access.known import KnownServers
-    from bms_async.cli.report_page import CallHistory
+    from bms_async.cli.report_page.head import PageHead
+    from bms_async.cli.report_page.history import CallHistory
+    from bms_async.cli.report_page.live import LivePage, LiveSource
 
 __all__ = ["Follower", "print_in_doubt"]
 
 _TICK = 0.25
 _YIELD_EVERY = 500
 _MAX_IN_DOUBT = 5
+LINGER = 5.0
+"""Seconds that whoever looks at the page of the run has to see its end."""
 
 
 class Follower:
@@ -57,6 +61,8 @@ class Follower:
         servers: The number of servers.
         operation: The call that does it; by default the action of ``servers``.
         polls: The call that finds out how it ended.
+        terms: How the servers are walked through, in words.
+        live: The page that is served while it goes on.
     """
 
     def __init__(
@@ -72,7 +78,12 @@ class Follower:
         servers: int,
         operation: str | None = None,
         polls: str = "jobs.get",
+        terms: Sequence[str] = (),
+        live: LivePage | None = None,
     ) -> None:
+        self._action = action
+        self._terms = terms
+        self._live = live
         self._operation = operation or f"servers.{action}"
         self._run = run
         self._screen = screen
@@ -116,6 +127,8 @@ class Follower:
             JournalError: The run is in a journal that cannot be read any more.
         """
         failure: JournalError | None = None
+        if self._live is not None:
+            self._live.begin(self._live_source())
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._show)
@@ -145,7 +158,7 @@ class Follower:
         Args:
             code: The exit code by the outcomes of the servers.
             quiet: Whether to print failures only.
-            report: Where a page about the run is written.
+            report: Where a report of the run is written, in the form of its suffix.
             stop: The signal that ended it, if one did.
             failed_to: Where the list is written beside the state folder.
         """
@@ -164,6 +177,9 @@ class Follower:
         code = self._print(code, quiet=quiet, kept=kept)
         if servers:
             self._print_where(kept, failed_to if not has_lost_list else None)
+        if self._live is not None:
+            whole = await self._run.report()
+            await self._live.end(whole, max(0, self._servers - len(whole)), linger=0.0 if stop.number else LINGER)
         self._run.print_advice(servers, kept)
         return code
 
@@ -173,7 +189,7 @@ class Follower:
             return None
         lines = list_lines(self._servers_left, self._cloud.known)
         try:
-            return await anyio.to_thread.run_sync(keep_list, self._run.list_name, self._head(), lines)
+            return await anyio.to_thread.run_sync(keep_list, self._run.list_name, self._list_head(), lines)
         except OSError as error:
             print_error(f"the list of the servers that are not as asked was not written: {error}")
             return None
@@ -181,13 +197,13 @@ class Follower:
     async def _write_list(self, path: Path) -> bool:
         lines = list_lines(self._servers_left, self._cloud.known)
         try:
-            await anyio.to_thread.run_sync(write_list, path, self._head(), lines)
+            await anyio.to_thread.run_sync(write_list, path, self._list_head(), lines)
         except OSError as error:
             print_error(f"--failed-to {path}: the list was not written: {error}")
             return False
         return True
 
-    def _head(self) -> str:
+    def _list_head(self) -> str:
         count = pluralize(len(self._servers_left), "server")
         named = f" of the run {self._run.key}" if self._run.key is not None else ""
         when = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -277,6 +293,8 @@ class Follower:
     def _on_outcome(self, outcome: Outcome) -> None:
         self._received += 1
         self._servers_left.add(outcome)
+        if self._live is not None:
+            self._live.add(outcome)
         if outcome.seconds is not None and outcome.state is OutcomeState.SUCCEEDED:
             self._display.durations.add(outcome.seconds)
         explanation = self._display.failures.add(outcome)
@@ -330,17 +348,33 @@ class Follower:
             await self._screen.log(self._display.line())
 
     async def _write_page(self, path: Path) -> bool:
+        from bms_async.cli.report_page.forms import write_report
+
         try:
             report = await self._run.report()
-            left = max(0, self._servers - len(report))
-            await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history(), left))
+            left, history = max(0, self._servers - len(report)), self._history()
+            write = partial(write_report, path, report, history, left, head=self._page_head(), known=self._cloud.known)
+            await anyio.to_thread.run_sync(write)
         except (OSError, ImportError, JournalError) as error:
             print_error(f"the report {path} was not written: {error}")
             return False
         return True
 
+    def _page_head(self) -> PageHead:
+        from bms_async.cli.report_page.head import head_of
+
+        return head_of(self._action, self._cloud.place, self._run.key, self._terms)
+
+    def _live_source(self) -> LiveSource:
+        from bms_async.cli.report_page.live import LiveSource
+
+        known, run = self._cloud.known, self._run
+        return LiveSource(
+            self._page_head(), known, self._operation, self._servers, lambda: run.progress.waits_for, self._history
+        )
+
     def _history(self) -> CallHistory:
-        from bms_async.cli.report_page import CallHistory
+        from bms_async.cli.report_page.history import CallHistory
 
         return CallHistory(
             operation=self._operation,
@@ -350,24 +384,6 @@ class Follower:
             polls=tuple(self._display.samples[1]),
             poll_limit=self._display.polls.limit,
         )
-
-
-def write_page(path: Path, report: FleetReport, history: CallHistory, left: int = 0) -> None:
-    """Write the page about a run.
-
-    Args:
-        path: The file.
-        report: What became of the servers.
-        history: The calls that the run made.
-        left: How many servers have not ended, so that they are not in the report.
-
-    Raises:
-        OSError: It cannot be written.
-        ImportError: What renders it is not installed.
-    """
-    from bms_async.cli.report_page import render_report
-
-    write_atomically(path, render_report(report, history, left).encode())
 
 
 def describe(outcome: Outcome, known: KnownServers) -> dict[str, object]:

@@ -1,6 +1,1 @@
-"""The page that `bms --report` writes: one file that needs no network, to be kept, sent and printed."""
-
-from .history import CallHistory
-from .render import render_report
-
-__all__ = ["CallHistory", "render_report"]
+"""What `bms --report` writes and `bms --serve` shows: files that need no network, to be kept, sent and printed."""

@@ -1,4 +1,4 @@
-"""The servers that are not as asked, by code; the size is bounded however many there are."""
+"""The servers that are not as asked, by code; the size is bounded however many there are. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from bms_async.cli.terminal.tally import BoundedCounter
 from bms_async.cli.terminal.words import CloudMessage, message_of
 from bms_async.errors import SubJobFailedError
 
-__all__ = ["Failure", "Row", "failures_of", "printable"]
+from .known import Known, NothingKnown
+
+__all__ = ["Failure", "Row", "failures_of", "own_text", "printable", "share_out"]
 
 CODES: Final = 20
 """How many codes are shown, the commonest first."""
-ROWS: Final = 140
-"""How many servers are listed, of all codes together."""
-_MAX_ROWS_OF_CODE: Final = 40
+ROWS: Final = 1000
+"""How many servers are listed by their codes, of all codes together; the table of all servers has every one."""
 _MAX_TEXT: Final = 220
 _MAX_NAME: Final = 64
+_MAX_TAGS: Final = 120
 _MAX_MESSAGES: Final = 5
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
@@ -70,6 +72,9 @@ class Row(NamedTuple):
     """One server."""
 
     server_id: str
+    name: str
+    zone: str
+    tags: str
     state: str
     message: str
     job_id: str
@@ -116,38 +121,56 @@ class Failure(NamedTuple):
         return self.servers - len(self.rows)
 
 
-def failures_of(report: FleetReport) -> list[Failure]:
+def failures_of(report: FleetReport, known: Known | None = None, max_rows: int = ROWS) -> list[Failure]:
     """Return the commonest codes with the first servers of each; skipped servers come last.
 
     Args:
         report: The report of the run.
+        known: What is known of the servers.
+        max_rows: How many servers are listed, of all codes together.
     """
     ranked = sorted(report.by_code.items(), key=lambda pair: (pair[0] == "SKIPPED", -pair[1], pair[0]))[:CODES]
-    max_rows = min(_MAX_ROWS_OF_CODE, ROWS // max(1, len(ranked)))
-    groups = {code: _Group() for code, _ in ranked}
+    room = share_out(max_rows, dict(ranked))
+    known = known if known is not None else NothingKnown()
+    groups = {code: _Group(known) for code, _ in ranked}
     for outcome in report.outcomes:
         if outcome.state.is_success:
             continue
         group = groups.get(outcome.reason)
         if group is not None:
-            group.add(outcome, max_rows)
+            group.add(outcome, room[outcome.reason])
     return [_failure(code, count, len(report), groups[code]) for code, count in ranked]
+
+
+def share_out(rows: int, counts: Mapping[str, int]) -> dict[str, int]:
+    """Return how many servers of each code are listed: none has fewer so that another one may have more.
+
+    Args:
+        rows: How many are listed in all.
+        counts: How many servers each code has.
+    """
+    room, left = {}, rows
+    for place, (code, count) in enumerate(sorted(counts.items(), key=lambda pair: pair[1])):
+        room[code] = min(count, left // (len(counts) - place))
+        left -= room[code]
+    return room
 
 
 class _Group:
     """The first servers of a code, and the messages about all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known) -> None:
+        self.known = known
         self.rows: list[Row] = []
         self.messages = BoundedCounter[tuple[Outcome, CloudMessage | None]]()
 
     def add(self, outcome: Outcome, max_rows: int) -> None:
         message = message_of(outcome)
-        text = _text(outcome, message)
+        text = own_text(outcome, message)
         # Messages that differ in nothing but the server's id count as one.
         self.messages.add(text.replace(outcome.server_id or "\0", "\0"), (outcome, message))
         if len(self.rows) < max_rows:
-            self.rows.append(_row(outcome, text, message))
+            self.rows.append(_row(outcome, text, message, self.known))
 
 
 def printable(text: object, max_length: int = _MAX_TEXT) -> str:
@@ -173,16 +196,20 @@ def _failure(code: str, count: int, total: int, group: _Group) -> Failure:
         rows = [row._replace(message="") for row in rows]
     elif len(rows) < count:
         for servers, (first, message) in group.messages.ranked()[:_MAX_MESSAGES]:
-            row = _row(first, _text(first, message), message)
+            row = _row(first, own_text(first, message), message, group.known)
             messages.append(MessageCount(row.message or "nothing", servers, row.server_id))
     share = count / max(1, total)
     return Failure(printable(code, _MAX_NAME), count, share, state, meaning, measure, common, messages, rows)
 
 
-def _row(outcome: Outcome, text: str, message: CloudMessage | None) -> Row:
+def _row(outcome: Outcome, text: str, message: CloudMessage | None, known: Known) -> Row:
+    server = known.get(outcome.server_id)
     request = f" (request {message.request_id})" if message is not None and message.request_id else ""
     return Row(
         printable(outcome.server_id, _MAX_NAME),
+        printable(server.name, _MAX_NAME),
+        printable(server.zone, _MAX_NAME),
+        printable(", ".join(server.tags), _MAX_TAGS),
         outcome.state.value,
         printable(text) + printable(request, _MAX_NAME),
         printable(outcome.job_id or "", _MAX_NAME),
@@ -191,7 +218,13 @@ def _row(outcome: Outcome, text: str, message: CloudMessage | None) -> Row:
     )
 
 
-def _text(outcome: Outcome, message: CloudMessage | None) -> str:
+def own_text(outcome: Outcome, message: CloudMessage | None) -> str:
+    """Return what was said of a server and stands nowhere else on the page.
+
+    Args:
+        outcome: What became of it.
+        message: What the cloud said.
+    """
     # An error's text repeats the server and the meaning, which the page shows beside it.
     if message is not None:
         return message.text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from statistics import quantiles
 from typing import Final, NamedTuple
@@ -15,28 +16,28 @@ from markupsafe import Markup
 from bms_async import FleetReport, OutcomeState
 
 from .charts import HEIGHT, Piece, bucket_of, ceiling, duration, peaks, stack, steps, ticks
+from .facts import facts_of
+from .head import PageHead
 from .history import CallHistory
+from .known import Known, NothingKnown
 from .lanes import lanes_of
 from .reasons import failures_of, printable
+from .servers import lines_of
+from .shares import shares_of
+from .words import STATES, percent, title_of, verb_of
 
-__all__ = ["render_report"]
+__all__ = ["ENDED", "render_report"]
+
+ENDED: Final = "end"
+"""The version of the last page of a run that was followed."""
 
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parents[1] / "_assets" / "page.css"
 _COLUMNS: Final = 240
 _SLOWEST: Final = 10
 _QUANTILES: Final = 20
-_ROUNDS_TO_NONE: Final = 0.1
-_ROUNDS_TO_ALL: Final = 99.9
-
-STATES: Final[Mapping[OutcomeState, tuple[str, str, str]]] = {
-    OutcomeState.SUCCEEDED: ("✓", "succeeded", "done as asked"),
-    OutcomeState.UNCHANGED: ("=", "unchanged", "it already was so"),
-    OutcomeState.FAILED: ("✕", "failed", "asked for, and not done"),
-    OutcomeState.UNKNOWN: ("?", "unknown", "asked for, and nothing proves how it ended"),
-    OutcomeState.SKIPPED: ("\N{EN DASH}", "skipped", "never asked for, or never taken"),
-}
-"""By state: a sign, so that no colour has to be recognised, its name, and its meaning."""
+_RESUMED: Final = 5.0
+"""Seconds after the beginning of a run from which on its calls are those of a command that has resumed it."""
 
 
 class Mark(NamedTuple):
@@ -81,26 +82,47 @@ class Calls(NamedTuple):
     words: str
 
 
-def render_report(report: FleetReport, calls: CallHistory, left: int = 0) -> str:
-    """Return the page about a run: self-contained HTML, without scripts and without links.
+def render_report(
+    report: FleetReport,
+    calls: CallHistory,
+    left: int = 0,
+    *,
+    head: PageHead | None = None,
+    known: Known | None = None,
+    version: str | None = None,
+) -> str:
+    """Return the page about a run: self-contained HTML without links, whose only script is its own.
 
-    It stays below 300 kB, however many servers there are. It takes about a second for 100,000 servers, and reads its
-    template from a file: from a coroutine, call it in a thread.
+    Without scripts all of it can be read, too. It holds every server: 100,000 with names, zones and tags are about
+    10 MB, 300 are 80 kB. It never has more than about 25 MB, and says how many servers are not in it. It takes about a
+    second for 100,000 servers, and reads its template from a file: from a coroutine, call it in a thread.
 
     Args:
         report: What became of the servers.
         calls: The calls that the run made.
         left: How many servers have not ended, so that they are not in the report.
+        head: Where and how it ran.
+        known: What is known of the servers.
+        version: Which page of a run that is followed this is, `ENDED` for its last one; None if nobody follows it.
     """
+    head, known = head or PageHead(), known if known is not None else NothingKnown()
     asked = [outcome for outcome in report.outcomes if outcome.state is not OutcomeState.SKIPPED]
     timed = [(outcome.ended - report.started).total_seconds() for outcome in asked if outcome.ended is not None]
     last = max(timed, default=0.0)
     end = max(report.seconds, last, 0.0)
     offset = (calls.started - report.started).total_seconds()
-    failures = failures_of(report)
+    failures = failures_of(report, known)
+    rows = [row for failure in failures for row in failure.rows]
+    servers, (script, script_hash) = lines_of(report, known), _script()
     return _template().render(
-        action=printable(report.action),
-        verb=printable(report.action).rpartition(".")[2],
+        title=title_of(report, head, left),
+        title_start=verb_of(report, head),
+        project=printable(head.project, 64),
+        facts=facts_of(report, head),
+        version=version,
+        script=Markup(script),  # noqa: S704 - our own
+        script_hash=script_hash,
+        verb=verb_of(report, head),
         total=len(report),
         left=left,
         good=sum(report.by_state.get(state, 0) for state in OutcomeState if state.is_success),
@@ -116,22 +138,41 @@ def render_report(report: FleetReport, calls: CallHistory, left: int = 0) -> str
         charts=[
             chart
             for chart in (
-                _calls("Calls", "call", calls.calls, calls.limit, end=end - offset, of=printable(calls.operation)),
-                _calls("Polls", "poll", calls.polls, calls.poll_limit, end=end - offset),
+                _calls(
+                    "Calls", "call", calls.calls, calls.limit, end=end, offset=offset, of=printable(calls.operation)
+                ),
+                _calls("Polls", "poll", calls.polls, calls.poll_limit, end=end, offset=offset),
             )
             if chart is not None
         ],
         operation=printable(calls.operation),
         failures=failures,
+        listed=len(rows),
+        has={"zone": any(row.zone for row in rows), "tags": any(row.tags for row in rows)},
+        shares=shares_of(report, known),
         most=max((failure.servers for failure in failures), default=1),
         codes=len(report.by_code),
         slowest=[
-            (printable(outcome.server_id, 64), outcome.state.value, outcome.seconds)
+            (
+                printable(outcome.server_id, 64),
+                printable(known.get(outcome.server_id).name, 64),
+                outcome.state.value,
+                outcome.seconds,
+            )
             for outcome in report.slowest(_SLOWEST)
         ],
         speed=_speed(report),
+        servers=servers,
+        lines=Markup(servers.text),  # noqa: S704 - escaped there
         style=Markup(_STYLE.read_text(encoding="utf-8")),  # noqa: S704 - our own
     )
+
+
+@lru_cache(maxsize=1)
+def _script() -> tuple[str, str]:
+    """Return the script, and its hash as a content security policy has it."""
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    return script, f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}"
 
 
 @lru_cache(maxsize=1)
@@ -143,9 +184,9 @@ def _template() -> Template:
     environment.filters |= {
         "number": _number,
         "many": _many,
-        "percent": _percent,
+        "percent": percent,
         "duration": duration,
-        "moment": _moment,
+        "often": _often,
     }
     environment.globals["HEIGHT"] = HEIGHT
     return environment.get_template("report.html")
@@ -172,25 +213,36 @@ def _timeline(report: FleetReport, last: float) -> Timeline | None:
             columns.append(Column(begin, end, index * 10.0, stack(counts, top), words, bad))
     fullest = max(range(len(buckets)), key=lambda index: sum(buckets[index].values()))
     words = (
-        f"{_many(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}, the most,"
-        f" {_number(sum(buckets[fullest].values()))}, between {duration(fullest * width)}"
-        f" and {duration((fullest + 1) * width)}."
+        f"{_many(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}, at most"
+        f" {_number(sum(buckets[fullest].values()))} of them in one column, from {duration(fullest * width)} on."
     )
     return Timeline(columns, len(buckets), duration(width), _across(len(buckets) * width), _up(top), words)
 
 
 def _calls(
-    title: str, noun: str, history: Sequence[tuple[float, int]], limit: int | None, *, end: float, of: str = ""
+    title: str,
+    noun: str,
+    history: Sequence[tuple[float, int]],
+    limit: int | None,
+    *,
+    end: float,
+    offset: float,
+    of: str = "",
 ) -> Calls | None:
     if not history or not history[-1][1]:
         return None
-    end = max(end, history[-1][0], 0.1)
+    # On the axis of the run, which another command may have begun.
+    shift = offset if offset >= _RESUMED else 0.0
+    history = [(at + shift, count) for at, count in history] if shift else history
+    end = max(end if shift else end - offset, history[-1][0], 0.1)
     held = peaks(history, end, _COLUMNS)
     fullest = max(held)
     top = ceiling(max(fullest, limit or 0) * 23 // 20)
     path = "".join(f"V{HEIGHT - HEIGHT * count / top:.0f}h1" for count in held)
     words = f"{_many(history[-1][1], noun)} in all, at most {_number(fullest)} in any 60 seconds"
     words += "." if limit is None else f"; {_number(limit)} are allowed."
+    if shift:
+        words += f" What was called before this command took the run over, after {duration(shift)}, is not in it."
     mark = None if limit is None else Mark(f"limit {_number(limit)}", 100 - 100 * limit / top)
     over = limit is not None and fullest > limit
     return Calls(title, of, f"M0 {HEIGHT:.0f}{path}V{HEIGHT:.0f}Z", mark, over, _across(end), _up(top), words)
@@ -221,15 +273,5 @@ def _many(value: int, noun: str) -> str:
     return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
-def _percent(share: float) -> str:
-    """Return a share in per cent; one between 0 and 1 is never rounded to either of them."""
-    hundredths = share * 100
-    if 0 < hundredths < _ROUNDS_TO_NONE:
-        return "< 0.1\N{NO-BREAK SPACE}%"
-    if hundredths > _ROUNDS_TO_ALL and share < 1:
-        return "> 99.9\N{NO-BREAK SPACE}%"
-    return f"{hundredths:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _often(times: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(times, f"{times:,} times")

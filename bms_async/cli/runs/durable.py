@@ -13,12 +13,14 @@ from bms_async import (
     JournalError,
     NotFoundError,
     PermissionDeniedError,
+    Rollout,
     RunStatus,
     Server,
 )
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import KeptRun, describe_status
 from bms_async.cli.following.plan import note_usage
+from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bms_async.cli.access.cloud import OpenClient
+    from bms_async.cli.report_page.live import LivePage
     from bms_async.cli.terminal.progress import Screen
     from bms_async.cli.terminal.signals import SignalHandler
 
@@ -185,6 +188,8 @@ async def carry_on(
     quiet: bool,
     report: str | None = None,
     failed_to: str | None = None,
+    rollout: Rollout | None = None,
+    live: LivePage | None = None,
 ) -> int:
     """Carry a run out, show it to its end, and return the exit code.
 
@@ -197,6 +202,9 @@ async def carry_on(
         quiet: Whether to print failures only.
         report: Where a page about the run is written.
         failed_to: Where the list of its servers that are not as asked is written, beside the state folder.
+        report: Where a report of the run is written, in the form of its suffix.
+        rollout: Its rollout, where this command has its options.
+        live: The page that is served while it goes on.
 
     Raises:
         JournalError: The journal cannot be read any more.
@@ -212,6 +220,10 @@ async def carry_on(
         wave=run.wave_size,
         batch=kept_batch_size(run.wave_size),
         servers=run.progress.total or 0,
+        terms=describe_terms(
+            wave=run.wave_size, abort_above=run.abort_above, rollout=rollout, is_rollout=run.is_rollout
+        ),
+        live=live,
     )
     # From here on Ctrl-C pauses the run.
     follower.heed(stop)
