@@ -14,13 +14,13 @@ from bms_async import __version__
 
 from . import options, shared
 from .app_api import api
+from .app_configure import configure
 from .app_each import COMMANDS, nova
 from .app_help import help_command
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group, Option
 from .options import OUTPUT, argument, complete, complete_file, limits_known, option
-from .settings_help import LoginCommand
 from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs", "nova"), "Servers"),
         **dict.fromkeys(("runs", "worker"), "Runs"),
-        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login", "api"), "Cloud"),
+        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login", "configure", "api"), "Cloud"),
         **dict.fromkeys(("simulator", "completion", "help"), "Tools"),
     }
 
@@ -112,8 +112,9 @@ def app(context: click.Context) -> None:
         context.call_on_close(begin_logging(0))
 
 
-Group.everywhere = (shared.cloud_before, shared.verbose)
-Command.everywhere = (shared.verbose,)
+Group.everywhere = (shared.cloud_before, shared.profile, shared.verbose)
+Command.everywhere = (shared.profile, shared.verbose)
+Command.after_parsing = (shared.leave_out,)
 
 
 @app.group()
@@ -320,14 +321,11 @@ def _quota(*, output: OutputOptions, cloud: str | None) -> None:
     end(work)
 
 
-@app.command("login", cls=LoginCommand, epilog=EXIT_CODES)
+@app.command("login", epilog=EXIT_CODES)
 @options.output("access.login:TABLE")
 @options.cloud
 def _login(*, output: OutputOptions, cloud: str | None) -> None:
-    """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed.
-
-    Below are all settings that lead to a cloud.
-    """
+    """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed."""
 
     def work() -> int:
         from .access.login import log_in
@@ -335,6 +333,9 @@ def _login(*, output: OutputOptions, cloud: str | None) -> None:
         return log_in(cloud=cloud, output=output)
 
     end(work)
+
+
+app.add_command(configure)
 
 
 @app.command(

@@ -29,7 +29,9 @@ TOPICS: Final[Mapping[str, Topic]] = {
         {
             "Which cloud": (
                 ("--cloud NAME", "A cloud of clouds.yaml, before or after the command."),
-                ("OS_CLOUD", "The same, where the variables below do not name one."),
+                ("--profile NAME", "A profile of config.toml: a cloud, and what is not typed; bms configure writes it."),
+                ("OS_CLOUD", "A cloud of clouds.yaml, where the variables below are not complete."),
+                ("BMS_PROFILE", "A profile, whose cloud counts where neither of these names one."),
                 ("BMS_ENDPOINT", "The address of the bare-metal service."),
                 ("BMS_COMPUTE_ENDPOINT", "That of the native calls of OpenStack; default: the same."),
                 ("BMS_IDENTITY_ENDPOINT", "That of the identity service; default: OS_AUTH_URL, or the same."),
@@ -72,12 +74,23 @@ TOPICS: Final[Mapping[str, Topic]] = {
                 ("NO_COLOR", "No colours, whatever its value; TERM=dumb does the same."),
                 ("COLUMNS", "The width of tables where there is no terminal; default: 80."),
             ),
+            "Keys of a cloud in clouds.yaml": (
+                ("bms_endpoint_override", ("The address; or region_name with bms_domain. If it is not there, BMS_ENDPOINT"
+                                          " or OS_REGION_NAME with BMS_DOMAIN counts.")),
+                ("auth:", ("auth_url, username or user_id, password, user_domain_name or user_domain_id; or token; or"
+                          " ak, sk, security_token. And project_id, or project_name with project_domain_name or"
+                          " project_domain_id. For both domains: default_domain_name, default_domain_id, domain_name,"
+                          " domain_id.")),
+                ("others", ("compute_endpoint_override, identity_endpoint_override, auth_type, cacert, regions, profile,"
+                           " bms_limits, bms_limits_account, bms_runs, bms_bare_metal.")),
+            ),
             "Files": (
                 ("clouds.yaml", ("Clouds as OpenStack's tools have them: the first one here,"
                                 " in $XDG_CONFIG_HOME/openstack, ~/.config/openstack or /etc/openstack; .yml, .json.")),
                 ("OS_CLIENT_CONFIG_FILE", "The path of clouds.yaml, in place of these."),
                 ("secure.yaml", "Passwords, merged over clouds.yaml; found likewise, or by OS_CLIENT_SECURE_FILE."),
                 ("clouds-public.yaml", "What a cloud's `profile` names; found likewise."),
+                ("config.toml", "Profiles: in $XDG_CONFIG_HOME/bms or ~/.config/bms; on Windows in %APPDATA%\\bms."),
                 ("limits.db", ("What all commands of this user have used of the limits: in $XDG_STATE_HOME/bms or"
                               " ~/.local/state/bms.")),
                 ("runs.db", "The journal of runs, in the same folder."),

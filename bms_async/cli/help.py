@@ -7,7 +7,7 @@ a command at the end of the line, and has no colours.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
 import click
@@ -130,10 +130,19 @@ class Command(click.Command):
 
     Attributes:
         everywhere: Options that each command has.
+        after_parsing: Called with the context once the options are read.
     """
 
     context_class = _Context
     everywhere: ClassVar[Sequence[click.Option]] = ()
+    after_parsing: ClassVar[Sequence[Callable[[click.Context], None]]] = ()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options."""
+        left = super().parse_args(ctx, args)
+        for each in self.after_parsing:
+            each(ctx)
+        return left
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return its options and arguments, and those that each command has."""

@@ -1,20 +1,71 @@
-"""Options that are taken before the command and after it: `bms --cloud NAME servers list`, or the other way round."""
+"""Options that are taken before the command and after it: `bms --cloud NAME servers list`, or the other way round.
+
+A profile is read for a command that has options which a profile may set; what the line or a variable sets wins.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from .help import Option
 
-__all__ = ["CLOUD", "VERBOSE", "begin_to_log", "cloud_before", "pick_cloud", "verbose"]
+if TYPE_CHECKING:
+    from .access.profiles import Profile
+
+__all__ = [
+    "CLOUD",
+    "VERBOSE",
+    "begin_to_log",
+    "cloud_before",
+    "complete_profile",
+    "leave_out",
+    "pick_cloud",
+    "pick_once",
+    "pick_profile",
+    "profile",
+    "profile_of",
+    "verbose",
+]
 
 CLOUD: Final = "bms.cloud"
 """Where a context keeps which cloud was named."""
 
 VERBOSE: Final = "bms.verbose"
 """Where a context keeps how often ``-v`` was given."""
+
+PROFILE: Final = "bms.profile"
+"""Where a context keeps which profile was named."""
+
+_READ: Final = "bms.profile-read"
+
+_LEAVE_OUT: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("wave", "abort_above", "verify"), ("resume", "retry_failed")),
+    "journal": ("no_journal",),
+    "form": ("json", "ids"),
+}
+"""Settings of a profile that do not count beside options: a run that goes on keeps what it was begun with."""
+
+_KEPT: Final = ("wave", "abort_above", "verify")
+"""Settings that do not count for `bms runs retry`, whose default is what the first run had."""
+
+
+class BrokenProfileError(click.ClickException):
+    """A profile does not exist, or its file cannot be used."""
+
+    exit_code = 3
+
+    def show(self, file: Any = None) -> None:
+        """Print it as the errors of commands are."""
+        del file
+        from .terminal.streams import print_error
+
+        print_error(self.message)
 
 
 def pick_once(context: click.Context, key: str, option: str, value: str | None) -> str | None:
@@ -59,6 +110,72 @@ def pick_cloud(context: click.Context, parameter: click.Parameter, value: Any) -
     return (before,)
 
 
+def pick_profile(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Let a profile set options of the command that is run.
+
+    Args:
+        context: The command.
+        value: The profile that is named; None for nothing.
+
+    Raises:
+        click.UsageError: Two different profiles are named.
+        BrokenProfileError: It does not exist, or its file cannot be used.
+    """
+    name, command = pick_once(context, PROFILE, "--profile", value), context.command
+    if context.resilient_parsing or isinstance(command, click.Group):
+        return
+    from .access.profiles import KEYS, ProfileError, find_profile
+
+    used = {kind.option for kind in KEYS.values()} | {"cloud", "clouds"}
+    if used.isdisjoint(parameter.name for parameter in command.params):
+        return
+    try:
+        found = find_profile(name)
+    except ProfileError as error:
+        raise BrokenProfileError(str(error)) from error
+    if found is None:
+        return
+    context.meta[_READ] = found
+    kept = _KEPT if context.info_name == "retry" else ()
+    context.default_map = {key: each for key, each in found.defaults(os.environ).items() if key not in kept}
+
+
+def complete_profile(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
+    """Return the names of profiles for completion; none where their file is broken."""
+    from .access.profiles import ProfileError, config_path, read_config
+
+    path = config_path()
+    try:
+        names = () if path is None else read_config(path).profiles
+    except ProfileError:
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
+
+
+def profile_of(context: click.Context | None) -> Profile | None:
+    """Return the profile that sets options of a command; None if none does.
+
+    Args:
+        context: The command; None outside of one.
+    """
+    found: Profile | None = None if context is None else context.meta.get(_READ)
+    return found
+
+
+def leave_out(context: click.Context) -> None:
+    """Take back what a profile sets and what does not count beside an option of the line.
+
+    Args:
+        context: The command, whose options are read.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP:
+            continue
+        if any(context.get_parameter_source(each) is ParameterSource.COMMANDLINE for each in _LEAVE_OUT.get(name, ())):
+            context.params[name] = False if getattr(parameter, "is_bool_flag", False) else None
+
+
 def begin_to_log(context: click.Context, _parameter: click.Parameter, value: int) -> None:
     """Log more from now on, if the option is there; before and after the command they add up."""
     if not value or context.resilient_parsing:
@@ -80,3 +197,12 @@ verbose = Option(
     ["--verbose", "-v"], count=True, expose_value=False, callback=begin_to_log,
     help="Log what is sent and why; twice for all of it.",
 )  # fmt: skip
+profile = Option(
+    ["--profile"],
+    metavar="NAME",
+    is_eager=True,
+    expose_value=False,
+    callback=pick_profile,
+    shell_complete=complete_profile,
+    help="A profile of `bms configure`; default: BMS_PROFILE.",
+)

@@ -157,7 +157,7 @@ def test_a_cloud_of_the_file_is_taken_where_the_environment_is_not_complete(bare
     code, _, err = typed_with({}, "limits", "--cloud", "another")
     assert (code, "no cloud 'another'" in err) == (3, True)
     code, _, err = typed_with({"OS_CLOUD": "mine", "OS_TOKEN": "t"}, "limits")
-    assert (code, err) == (0, "bms: OS_CLOUD=mine is the cloud; OS_TOKEN in the environment is not used")
+    assert (code, err) == (0, "bms: the cloud is OS_CLOUD=mine; OS_TOKEN in the environment is not used")
 
 
 @pytest.mark.parametrize("arguments", [["jobs", "watch", "--from"], ["stop", "--resume"]])

@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from bms_async import ConfigurationError
-from bms_async.cli.shared import CLOUD
+from bms_async.cli.shared import CLOUD, profile_of
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.config import Settings, read_cloud, read_environment
@@ -22,7 +22,7 @@ from bms_async.config import Settings, read_cloud, read_environment
 __all__ = ["IncompleteError", "chosen_by", "read_settings"]
 
 _CREDENTIALS: Final = ("OS_TOKEN", "OS_AUTH_TOKEN", "OS_PASSWORD", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
-_MORE: Final = "More: `bms login --help`."
+_MORE: Final = "More: `bms help settings`."
 _ROOM: Final = 71
 """The width of a line of an error on a narrow terminal, indented and cut off."""
 
@@ -35,29 +35,37 @@ def read_settings(name: str | None) -> Settings:
     """Return the settings of a cloud.
 
     Args:
-        name: A cloud of ``clouds.yaml``; None for the one that the environment leads to. ``OS_CLOUD`` counts where the
-            environment has no complete settings of its own.
+        name: A cloud of ``clouds.yaml``; None for the one that a profile or the environment leads to. ``OS_CLOUD``
+            counts where the environment has no complete settings of its own.
 
     Raises:
         ConfigurationError: Something is missing or contradicts another.
     """
+    profile = profile_of(click.get_current_context(silent=True))
+    if name is None and profile is not None and profile.is_typed:
+        name = profile.cloud
     if name is not None:
         return _read_cloud(name)
     named, credentials = os.environ.get("OS_CLOUD"), [each for each in _CREDENTIALS if os.environ.get(each)]
-    if not named:
-        return _read_environment()
+    other = None if profile is None else profile.cloud
     if not credentials:
-        return _read_cloud(None)
-    shown, typed = strip_control_chars(named), " and ".join(credentials)
+        return _read_cloud(named or other) if named or other else _read_environment()
+    if not named and other is None:
+        return _read_environment()
+    typed = " and ".join(credentials)
+    source = f"OS_CLOUD={named}" if named else f"{other}, of the profile {profile.name if profile else ''}"
     try:
         settings = read_environment()
     except ConfigurationError as error:
         if not error.missing:
             raise
-        print_error(f"OS_CLOUD={shown} is the cloud; {typed} in the environment is not used")
-        return _read_cloud(None)
+        print_error(strip_control_chars(f"the cloud is {source}; {typed} in the environment is not used"))
+        return _read_cloud(named or other)
+    option = f"--cloud {named}" if named else f"--profile {profile.name if profile else ''}"
     print_error(
-        f"the cloud is that of the variables ({typed}), and not OS_CLOUD={shown}: for that one, add --cloud {shown}"
+        strip_control_chars(
+            f"the cloud is that of the variables ({typed}), and not {source}: for that one, add {option}"
+        )
     )
     return settings
 
@@ -71,7 +79,13 @@ def chosen_by(settings: Settings) -> str | None:
     if settings.cloud is None:
         return None
     context = click.get_current_context(silent=True)
-    return "--cloud" if context is not None and context.meta.get(CLOUD) == settings.cloud else "OS_CLOUD"
+    if context is not None and context.meta.get(CLOUD) == settings.cloud:
+        return "--cloud"
+    profile = profile_of(context)
+    is_of_profile = profile is not None and profile.cloud == settings.cloud
+    if profile is not None and is_of_profile and (profile.is_typed or not os.environ.get("OS_CLOUD")):
+        return f"{'--profile' if profile.is_typed else 'profile'} {profile.name}"
+    return "OS_CLOUD"
 
 
 def _read_environment() -> Settings:
