@@ -29,7 +29,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
         {
             "Which cloud": (
                 ("--cloud NAME", "A cloud of clouds.yaml, before or after the command."),
-                ("--profile NAME", "A profile of config.toml: a cloud, and what is not typed; bms configure writes it."),
+                ("--profile NAME", "A profile that `bms configure` has written: a cloud, and what is not typed."),
                 ("OS_CLOUD", "A cloud of clouds.yaml, where the variables below are not complete."),
                 ("BMS_PROFILE", "A profile, whose cloud counts where neither of these names one."),
                 ("BMS_ENDPOINT", "The address of the bare-metal service."),
@@ -75,14 +75,14 @@ TOPICS: Final[Mapping[str, Topic]] = {
                 ("COLUMNS", "The width of tables where there is no terminal; default: 80."),
             ),
             "Keys of a cloud in clouds.yaml": (
-                ("bms_endpoint_override", ("The address; or region_name with bms_domain. If it is not there, BMS_ENDPOINT"
-                                          " or OS_REGION_NAME with BMS_DOMAIN counts.")),
+                ("bms_endpoint_override", ("The address; or region_name with bms_domain. Where neither is set,"
+                                          " BMS_ENDPOINT counts, or OS_REGION_NAME with BMS_DOMAIN.")),
                 ("auth:", ("auth_url, username or user_id, password, user_domain_name or user_domain_id; or token; or"
                           " ak, sk, security_token. And project_id, or project_name with project_domain_name or"
                           " project_domain_id. For both domains: default_domain_name, default_domain_id, domain_name,"
                           " domain_id.")),
-                ("others", ("compute_endpoint_override, identity_endpoint_override, auth_type, cacert, regions, profile,"
-                           " bms_limits, bms_limits_account, bms_runs, bms_bare_metal.")),
+                ("others", ("compute_endpoint_override, identity_endpoint_override, auth_type, cacert, regions,"
+                           " profile, bms_limits, bms_limits_account, bms_runs, bms_bare_metal.")),
             ),
             "Files": (
                 ("clouds.yaml", ("Clouds as OpenStack's tools have them: the first one here,"

@@ -48,11 +48,12 @@ _LEAVE_OUT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("wave", "abort_above", "verify"), ("resume", "retry_failed")),
     "journal": ("no_journal",),
     "form": ("json", "ids"),
+    "header": ("ids",),
 }
 """Settings of a profile that do not count beside options: a run that goes on keeps what it was begun with."""
 
-_KEPT: Final = ("wave", "abort_above", "verify")
-"""Settings that do not count for `bms runs retry`, whose default is what the first run had."""
+_KEPT: Final[Mapping[str, tuple[str, ...]]] = {"retry": ("wave", "abort_above", "verify"), "api": ("form", "header")}
+"""Settings that do not count for a command: what the first run had is the default, and an answer need have no rows."""
 
 
 class BrokenProfileError(click.ClickException):
@@ -136,7 +137,7 @@ def pick_profile(context: click.Context, _parameter: click.Parameter, value: str
     if found is None:
         return
     context.meta[_READ] = found
-    kept = _KEPT if context.info_name == "retry" else ()
+    kept = _KEPT.get(command.name or "", ())
     context.default_map = {key: each for key, each in found.defaults(os.environ).items() if key not in kept}
 
 

@@ -164,7 +164,7 @@ def test_what_is_wrong_in_the_file_is_said_with_its_line_and_without_a_value(
     assert said in ended.err
     assert "SECRET" not in ended.err
     # What needs no profile works all the same.
-    assert nowhere("--profile", "prod", "calls").code == 0
+    assert nowhere("--profile", "prod", "completion", "bash").code == 0
     assert nowhere("--profile", "prod", "servers", "list", "--help").code == 0
 
 

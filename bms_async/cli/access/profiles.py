@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from bms_async.cli.terminal.forms import FORMS
 
@@ -69,18 +68,21 @@ def _is_address(value: object) -> bool:
 
 
 def _password_of(address: str) -> str | None:
+    from urllib.parse import urlsplit
+
     try:
         return urlsplit(address).password
     except ValueError:
         return None
 
 
+_FORMS: Final = tuple(form for form in FORMS if form != "ids")
 KEYS: Final[Mapping[str, Kind]] = {
     "cloud": Kind("the name of a cloud of clouds.yaml", _is_text, None),
     "wave": Kind("a number of servers, from 1 on", lambda value: type(value) is int and value >= 1, "wave"),
     "abort_above": Kind('a share from 0 to 1, such as 0.02 or "2%"', _is_share, "abort_above"),
     "verify": Kind("true or false", lambda value: isinstance(value, bool), "verify"),
-    "output": Kind(f"one of {', '.join(FORMS)}", lambda value: value in FORMS, "form"),
+    "output": Kind(f"one of {', '.join(_FORMS)}", lambda value: value in _FORMS, "form"),
     "header": Kind("true or false", lambda value: isinstance(value, bool), "header"),
     "journal": Kind("the address of a journal without a password, such as sqlite:///path", _is_address, "journal"),
 }
