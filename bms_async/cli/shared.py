@@ -24,6 +24,7 @@ __all__ = [
     "begin_to_log",
     "cloud_before",
     "complete_profile",
+    "config_file",
     "leave_out",
     "pick_cloud",
     "pick_once",
@@ -111,6 +112,12 @@ def pick_cloud(context: click.Context, parameter: click.Parameter, value: Any) -
     return (before,)
 
 
+def config_file() -> str | None:
+    """Return where the profiles are, or would be; None where there is no home folder."""
+    folder = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - pathlib takes time to import
+    return None if folder.startswith("~") else os.path.join(folder, "bms", "config.toml")  # noqa: PTH118
+
+
 def pick_profile(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     """Let a profile set options of the command that is run.
 
@@ -124,6 +131,9 @@ def pick_profile(context: click.Context, _parameter: click.Parameter, value: str
     """
     name, command = pick_once(context, PROFILE, "--profile", value), context.command
     if context.resilient_parsing or isinstance(command, click.Group):
+        return
+    file = config_file()
+    if name is None and not os.environ.get("BMS_PROFILE") and not (file and os.path.exists(file)):  # noqa: PTH110
         return
     from .access.profiles import KEYS, ProfileError, find_profile
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async.cli.access.configure import edit
-from bms_async.cli.access.profiles import KEYS, find_profile
+from bms_async.cli.access.profiles import KEYS
 from bms_async.cli.acting import power
 from bms_async.cli.acting.power_options import PowerOptions
 from tests.cli._helpers import Bms, Ended
@@ -288,8 +289,6 @@ def test_the_names_of_profiles_are_completed(nowhere: Bms) -> None:
     assert nowhere.in_a_process().out.split() == ["plain,prod", "plain,test"]
 
 
-def test_nothing_is_read_where_there_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.delenv("BMS_PROFILE", raising=False)
-    monkeypatch.setattr("bms_async.cli.access.profiles.read_config", None)
-    assert find_profile(None) is None
+def test_nothing_is_imported_or_read_where_there_is_no_file(nowhere: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bms_async.cli.access.profiles", None)
+    assert nowhere("calls", "--json").code == 0

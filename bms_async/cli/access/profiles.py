@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bms_async.cli.shared import config_file
 from bms_async.cli.terminal.forms import FORMS
 
 __all__ = [
@@ -197,13 +198,8 @@ def check_value(key: str, value: object) -> str | None:
 
 def config_path() -> Path | None:
     """Return where the file is, or would be; None where there is no home folder."""
-    named = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
-    if named:
-        return Path(named) / "bms" / "config.toml"
-    try:
-        return Path.home() / ".config" / "bms" / "config.toml"
-    except RuntimeError:
-        return None
+    found = config_file()
+    return None if found is None else Path(found)
 
 
 def read_config(path: Path) -> ConfigFile:
