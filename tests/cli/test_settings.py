@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from bms_async.cli.access import whoami
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.access.refusals import note_refusal
+from bms_async.cli.acting import power
+from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import explain_error
 from bms_async.config import Settings
 from bms_async.config.clouds import KEYS
@@ -246,3 +249,35 @@ def test_a_wrong_password_is_called_a_wrong_password_once(cloud: Bms, command: s
     for absent in ("WARNING", "token lives", "None", "SECRET"):
         assert absent not in said
     assert "WARNING" in cloud(command, "--cloud", "wrong", "-v").err
+
+
+# Commands to be pasted.
+
+
+@pytest.mark.parametrize(
+    ("typed", "command", "printed"),
+    [
+        ("--cloud prod stop a", "bms stop --resume k", "bms --cloud prod stop --resume k"),
+        ("stop a --cloud prod", "bms jobs watch j", "bms --cloud prod jobs watch j"),
+        ("--profile x stop a --cloud 'my c'", "bms runs show k", "bms --cloud 'my c' --profile x runs show k"),
+        ("stop a", "grep -v a f | bms reboot -", "grep -v a f | bms reboot -"),
+        ("stop a --cloud prod", "grep -v bms f | bms reboot -", "grep -v bms f | bms --cloud prod reboot -"),
+        (
+            "stop a --journal sqlite:////tmp/a",
+            "bms stop --resume k",
+            "bms stop --resume k --journal sqlite:////tmp/a",
+        ),
+        ("stop a --journal sqlite:////tmp/a", "bms jobs watch j", "bms jobs watch j"),
+        ("stop a --journal postgresql://u:SECRET@h/d", "bms runs show k", "bms runs show k"),
+    ],
+)
+def test_a_command_to_be_pasted_names_the_cloud_that_was_typed(
+    nowhere: Bms, monkeypatch: pytest.MonkeyPatch, typed: str, command: str, printed: str
+) -> None:
+    def act(*_: object) -> int:
+        print_command(command)
+        return 0
+
+    monkeypatch.setattr(power, "act", act)
+    monkeypatch.setattr("bms_async.cli.access.profiles.find_profile", lambda _name: None)
+    assert nowhere(*shlex.split(typed)).err == f"  {printed}\n"

@@ -39,6 +39,7 @@ from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.learning import check_credentials_by, learn_servers
 from bms_async.cli.selection.listing import check_found, list_chosen
 from bms_async.cli.selection.rollouts import ListedServers
+from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.progress import Screen
@@ -293,6 +294,6 @@ def _describe_saved(saved: SavedRun, action: Action, file: str) -> None:
         print_in_doubt(saved.in_doubt)
     if saved.jobs:
         print_error(f"{pluralize(len(saved.jobs), 'job')} of the run was accepted before. To watch:")
-        print_error(f"bms jobs watch --from {shlex.quote(file)}", first="  ")
+        print_command(f"bms jobs watch --from {shlex.quote(file)}")
     if not saved.unasked:
         print_error("no server of the run is left to be asked for")

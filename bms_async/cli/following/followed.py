@@ -21,6 +21,7 @@ from bms_async import (
     RunOutcomes,
     RunStatus,
 )
+from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize
 
@@ -203,7 +204,7 @@ class MemoryRun:
             print_error(f"look at what failed first: {shlex.quote(str(path))}")
         what, command = ask_again(self._operation, path, servers)
         print_error(what)
-        print_error(command, first="  ")
+        print_command(command)
 
     def _print_jobs(self) -> None:
         if not self._jobs:
@@ -214,7 +215,7 @@ class MemoryRun:
         shown = self._jobs[:_MAX_JOBS]
         which = "them" if len(shown) == len(self._jobs) else f"the first {len(shown)} of {len(self._jobs):,}"
         print_error(f"the jobs go on in the cloud. To watch {which}:")
-        print_error(f"bms jobs watch {' '.join(shown)}", first="  ")
+        print_command(f"bms jobs watch {' '.join(shown)}")
 
 
 class WatchedRun:
@@ -304,7 +305,7 @@ class WatchedRun:
         """Print how to go on watching, or how to ask again for what is not as asked."""
         if self._run.ended is None:
             print_error("the run goes on as before. To watch it again:")
-            print_error(f"bms runs watch {shlex.quote(self.key)}", first="  ")
+            print_command(f"bms runs watch {shlex.quote(self.key)}")
         elif servers:
             self._print_how_to_retry(servers)
 
@@ -314,17 +315,17 @@ class WatchedRun:
         is_stopped = self.aborted is not None or self._run.status is RunStatus.CANCELLED or self._has_blocked
         if is_stopped and unknown + failed:
             print_error("look at what failed first:")
-            print_error(f"bms runs show {key} --failed", first="  ")
+            print_command(f"bms runs show {key} --failed")
         if action == "reboot" and unknown:
             print_error(f"{pluralize(unknown, 'server')} may have been rebooted. To ask again for these, too:")
-            print_error(f"bms runs retry {key} --unknown", first="  ")
+            print_command(f"bms runs retry {key} --unknown")
             if unknown == len(servers):
                 return
         # Earlier failures do not count in a new run, but whatever failed is in it.
         which = "the others only" if action == "reboot" and unknown else "the servers that are not as asked"
         how = ", with the options of its rollout" if self.is_rollout else ""
         print_error(f"to ask again for {which}{how}:")
-        print_error(f"bms {action} --retry-failed {key}", first="  ")
+        print_command(f"bms {action} --retry-failed {key}")
 
     @property
     def _has_blocked(self) -> bool:
@@ -394,10 +395,10 @@ class KeptRun(WatchedRun):
         else:
             print_error(f"the run {self.key} could not be paused, and workers may go on with it: {self._failure}")
             print_error(f"{counts}. To resume it:")
-        print_error(f"bms {action} --resume {key}", first="  ")
+        print_command(f"bms {action} --resume {key}")
         print_error("to have workers resume it, or to end it:")
-        print_error(f"bms runs resume {key}", first="  ")
-        print_error(f"bms runs cancel {key}", first="  ")
+        print_command(f"bms runs resume {key}")
+        print_command(f"bms runs cancel {key}")
 
 
 def describe_status(run: DurableRun) -> str:

@@ -27,6 +27,7 @@ from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import print_in_doubt
 from bms_async.cli.following.results import reason_line, reason_lines
 from bms_async.cli.runs.saved import SavedRun, read_saved, restore_jobs
+from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import Code, UsageError, discard_output, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write, write_aside
@@ -113,7 +114,7 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, outpu
         if stop.number:
             again = f"--from {shlex.quote(os.fspath(Path(file)))}" if file else " ".join(map(shlex.quote, ids[:5]))
             print_error("the jobs continue in the cloud. To watch them again:")
-            print_error(f"bms jobs watch {again}", first="  ")
+            print_command(f"bms jobs watch {again}")
         elif saved is not None and saved.head is not None:
             _print_unasked(file or "", saved.head.action, saved)
         return code
@@ -317,4 +318,4 @@ def _print_unasked(file: str, action: str, saved: SavedRun) -> None:
     if left := len(saved.unasked):
         name = action.removeprefix("servers.")
         print_error(f"{pluralize(left, 'server')} of that run were not asked for. To resume the run with them:")
-        print_error(f"bms {name} --resume {shlex.quote(file)}", first="  ")
+        print_command(f"bms {name} --resume {shlex.quote(file)}")

@@ -21,6 +21,7 @@ from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import KeptRun, describe_status
 from bms_async.cli.following.plan import note_usage
 from bms_async.cli.following.terms import describe_terms
+from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write
@@ -171,7 +172,7 @@ def print_detached(run: DurableRun, *, was_known: bool, output: OutputOptions) -
     was = f"was written down before, and is {describe_status(run)}" if was_known else "is written down"
     write(f"{strip_control_chars(run.key)}: {action} {pluralize(servers, 'server')} {was}\n")
     print_error("`bms worker` carries it out, here or on any machine with the same journal. To watch it:")
-    print_error(f"bms runs watch {key}", first="  ")
+    print_command(f"bms runs watch {key}")
 
 
 def wait_for_the_run() -> None:

@@ -1,0 +1,52 @@
+"""Prints commands to be pasted: with the cloud, the profile and the journal that the line has named.
+
+Without them the same words would lead to another cloud, or find no run of that key.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import click
+from click.core import ParameterSource
+
+from .streams import print_error
+
+__all__ = ["print_command"]
+
+_OF_A_RUN = re.compile(r"(--resume|--retry-failed| runs )")
+
+
+def print_command(command: str) -> None:
+    """Print a command on a line of its own, on standard error.
+
+    Args:
+        command: The command, which begins with ``bms``, or ends with it behind a pipe.
+    """
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        typed = "".join(
+            f" --{name} {shlex.quote(context.meta[f'bms.{name}'])}"
+            for name in ("cloud", "profile")
+            if context.meta.get(f"bms.{name}")
+        )
+        command = re.sub(r"(^|\| )bms (?!-)", rf"\1bms{_escaped(typed)} ", command)
+        journal = context.params.get("journal")
+        is_typed = context.get_parameter_source("journal") is ParameterSource.COMMANDLINE
+        if journal and is_typed and _OF_A_RUN.search(command) and _has_no_password(journal):
+            command += f" --journal {shlex.quote(journal)}"
+    print_error(command, first="  ")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\")
+
+
+def _has_no_password(address: str) -> bool:
+    from urllib.parse import urlsplit
+
+    try:
+        return urlsplit(address).password is None and "password" not in address
+    except ValueError:
+        return False
