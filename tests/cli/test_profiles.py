@@ -17,6 +17,7 @@ from bms_async.cli.access.configure import edit
 from bms_async.cli.access.profiles import KEYS
 from bms_async.cli.acting import power
 from bms_async.cli.acting.power_options import PowerOptions
+from bms_async.cli.help import Command
 from tests.cli._helpers import Bms, Ended
 
 CLOUD = {"auth": {"token": "t", "project_id": "p"}, "bms_endpoint_override": "http://127.0.0.1:9"}
@@ -86,6 +87,15 @@ def test_a_run_that_goes_on_keeps_what_it_was_begun_with(nowhere: Bms, asked: li
     assert nowhere("stop", "a", "--no-journal", "--profile", "prod").code == 0
     assert asked[-1].wave == 50
     assert asked[-1].journal is None
+
+
+def test_without_the_guard_a_profile_would_change_a_run_that_goes_on(
+    nowhere: Bms, asked: list[PowerOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Command, "after_parsing", ())
+    write_config(nowhere, PROD)
+    assert nowhere("stop", "--resume", "key", "--profile", "prod").code == 0
+    assert (asked[-1].wave, asked[-1].verify) == (50, True)
 
 
 def limits(bms: Bms, *arguments: str, **changes: str) -> Ended:
