@@ -202,7 +202,8 @@ def _open_cache(
 ) -> TokenCache:
     if not hasattr(os, "geteuid"):
         raise ConfigurationError(
-            f"PasswordAuth: cache_file={str(path)!r}: on Windows nobody can check who may read the file; leave cache_file out"
+            f"PasswordAuth: cache_file={str(path)!r}: on Windows nobody can check who may read the file; leave"
+            " cache_file out"
         )
     from .cache import TokenCache  # noqa: PLC0415 - only a cache file needs it
 
