@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Unpack
 import click
 
 from . import options
+from .completing import complete_seen
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group
 from .options import RUN, argument, complete_file, option
@@ -55,7 +56,7 @@ def _rename(
 
 def _add_tag_command(name: Literal["tag", "untag"], doc: str, *, adds: bool) -> click.Command:
     @click.command(name, cls=Command, epilog=EXIT_CODES, help=f"{doc}{_SAME}")
-    @argument("word", metavar="TAG", description="The tag.")
+    @argument("word", metavar="TAG", shell_complete=complete_seen("tags"), description="The tag.")
     @options.ids
     @options.each
     def command(*, word: str, ids: Sequence[str], **typed: Unpack[CommonArguments]) -> None:

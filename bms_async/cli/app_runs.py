@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from . import options
+from .completing import complete_clouds, complete_runs
 from .ending import EXIT_CODES, end
 from .help import Command, Group
 from .options import argument, option
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["runs", "worker"]
 
-_keys = argument("keys", nargs=-1, required=True, metavar="KEY...", description="Runs; `bms runs list` shows them.")
-_key = argument("key", metavar="KEY", description="The run; `bms runs list` shows them.")
+_keys = argument(
+    "keys", nargs=-1, required=True, metavar="KEY...", shell_complete=complete_runs,
+    description="Runs; `bms runs list` shows them.",
+)  # fmt: skip
+_key = argument(
+    "key", metavar="KEY", shell_complete=complete_runs, description="The run; `bms runs list` shows them."
+)  # fmt: skip
 _everywhere = option("--all", "everywhere", is_flag=True, help="Of all clouds and projects in the journal.")
 _common = options.apply(options.output("runs.run_texts:TABLE"), options.cloud, options.journal)
 _common_of_outcomes = options.apply(options.output("following.outcomes:TABLE"), options.cloud, options.journal)
@@ -198,7 +204,7 @@ def _prune(*, older_than: str, everywhere: bool, output: OutputOptions, cloud: s
 
 @click.command("worker", cls=Command, epilog=EXIT_CODES)
 @option(
-    "--cloud", "clouds", multiple=True, metavar="NAME", callback=pick_cloud,
+    "--cloud", "clouds", multiple=True, metavar="NAME", callback=pick_cloud, shell_complete=complete_clouds,
     help="A cloud of clouds.yaml to work for; repeat it for several. Default: OS_CLOUD, or the environment.",
 )  # fmt: skip
 @options.journal

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
+from .completing import complete_clouds, complete_runs, complete_seen
 from .help import OPTIONS, Argument, Option
 from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
 from .shared import pick_cloud
@@ -65,10 +66,11 @@ def statuses_known() -> list[str]:
 
 
 def limits_known() -> list[str]:
-    """Return what `bms limits` takes, for completion: the calls with a limit, and the word of its other form."""
+    """Return what `bms limits` takes, for completion: calls with a limit, groups of them, and `open`."""
     from bms_async.limits import DOCUMENTED_LIMITS
 
-    return [*DOCUMENTED_LIMITS, "open"]
+    groups = dict.fromkeys(name.rpartition(".")[0] for name in DOCUMENTED_LIMITS)
+    return [*groups, *DOCUMENTED_LIMITS, "open"]
 
 
 def groups_known() -> list[str]:
@@ -158,7 +160,10 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-cloud = option("--cloud", metavar="NAME", callback=pick_cloud, help="A cloud of clouds.yaml; default: OS_CLOUD.")
+cloud = option(
+    "--cloud", metavar="NAME", callback=pick_cloud, shell_complete=complete_clouds,
+    help="A cloud of clouds.yaml; default: OS_CLOUD.",
+)  # fmt: skip
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
 
 
@@ -209,19 +214,19 @@ _JOURNAL = "The journal of runs; default: BMS_RUNS, or this machine's file."
 journal = option("--journal", metavar="URL", help=_JOURNAL)
 key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
 filters = apply(
-    option("--tag", multiple=True, metavar="TAG", section=SERVERS,
+    option("--tag", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers with this tag; repeat it: with all of these."),
-    option("--tag-any", multiple=True, metavar="TAG", section=SERVERS,
+    option("--tag-any", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers with this tag; repeat it: with any of these."),
-    option("--not-tag", multiple=True, metavar="TAG", section=SERVERS,
+    option("--not-tag", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers without this tag; repeat it: without any of these."),
-    option("--zone", multiple=True, metavar="ZONE", section=SERVERS,
+    option("--zone", multiple=True, metavar="ZONE", section=SERVERS, shell_complete=complete_seen("zones"),
            help="Servers in this availability zone, or in any of several."),
     option("--name", multiple=True, metavar="NAME", section=SERVERS,
            help="Servers with this name, as the cloud matches it, or with any of several."),
     option("--status", multiple=True, metavar="STATUS", section=SERVERS, shell_complete=complete(statuses_known),
            help="Servers in this status: ACTIVE, SHUTOFF, ERROR..., or in any of several."),
-    option("--flavor", multiple=True, metavar="FLAVOR", section=SERVERS,
+    option("--flavor", multiple=True, metavar="FLAVOR", section=SERVERS, shell_complete=complete_seen("flavors"),
            help="Servers of this flavor, by its id or name, or of any of several."),
     option("--enterprise-project", metavar="ID", section=SERVERS, help="Servers of this enterprise project."),
 )  # fmt: skip
@@ -292,7 +297,7 @@ power = apply(
     key,
     option("--detach", is_flag=True, section=RUN,
            help="Only write the run down, for bms worker to carry it out."),
-    option("--resume", metavar="KEY", section=RUN, shell_complete=complete_file,
+    option("--resume", metavar="KEY", section=RUN, shell_complete=complete_runs,
            help="Resume an interrupted run; `bms runs list` shows the keys."),
     option("--journal", metavar="URL", section=RUN, help=_JOURNAL),
     option("--no-journal", is_flag=True, section=RUN,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from .completing import complete_clouds
 from .help import Option
 
 __all__ = ["CLOUD", "VERBOSE", "begin_to_log", "cloud_before", "pick_cloud", "verbose"]
@@ -74,6 +75,7 @@ cloud_before = Option(
     metavar="NAME",
     expose_value=False,
     callback=pick_cloud,
+    shell_complete=complete_clouds,
     help="A cloud of clouds.yaml; default: OS_CLOUD.",
 )
 verbose = Option(
