@@ -188,7 +188,8 @@ _SAME = (
     " calls keep the cloud's limit. Results go to standard output, progress to standard error.\n\n"
     "With the options of a rollout it goes through the fleet so that what runs there stays up: canaries first, a few"
     " servers of a group at a time, each well again before the next, and only at the hours that you allow.\n\n"
-    "Ctrl-C: no further batch is sent, and how to watch the jobs and resume the run is printed. Twice: exits at once."
+    "Ctrl-C: no further server is asked, and what is under way is waited for. A second Ctrl-C lets go of that, and says"
+    " how to watch it and how to resume the run. A third one exits at once."
 )
 _power("start", f"Start servers: their power is switched on. What is on already stays as it is.{_SAME}")
 _power("stop", f"Stop servers: their power is cut, and data that is not on disk yet may be lost.{HARD_STOP}{_SAME}")
