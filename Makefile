@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Where nothing is kept compiled, each process compiles all that it imports, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint compiled docs browser bench soak soak-sockets soak-limits soak-runs clean
+.PHONY: demo test check lint compiled docs man browser bench soak soak-sockets soak-limits soak-runs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -56,6 +56,10 @@ compiled: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
+# A manual page for each command, in build/man; `cp build/man/*.1 ~/.local/share/man/man1` installs them.
+man: $(STAMP)
+	$(BIN)/python -m bms_async.cli.manual build/man
+
 # For the tests that look at pages: the browser that is there, or Debian's where it may be installed. Without one they are
 # passed over, and fail where CI is set.
 browser:
@@ -90,7 +94,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.watch
 
 clean:
-	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build/man site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The constraints bind the build's own packages too, hence the variable and not the option.
 $(STAMP): pyproject.toml constraints.txt

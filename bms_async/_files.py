@@ -2,24 +2,29 @@
 
 A file is written beside its place, synced, and renamed over it, so that a reader sees the old content or the new one.
 A lock is an advisory `flock`, which the system releases with the process at the latest. The lock file is never
-replaced: a lock on the file that is replaced would go with it.
+replaced: a lock on the file that is replaced would go with it. On Windows, where a lock keeps others from reading too,
+it is on one byte far behind the end of the file.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
 except ImportError:
-    # Windows.
-    CAN_LOCK = False
+    # Windows, whose module no type checker elsewhere knows.
+    _windows: Any = import_module("msvcrt")
 else:
-    CAN_LOCK = True
+    _windows = None
 
-__all__ = ["CAN_LOCK", "FileLock", "sync_folder", "write_atomically"]
+__all__ = ["FileLock", "sync_folder", "write_atomically"]
+
+_LOCKED_BYTE = 2**31 - 2
 
 
 class FileLock:
@@ -60,7 +65,7 @@ class FileLock:
         """
         descriptor = self.open()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             return False
         except OSError:
@@ -75,9 +80,41 @@ class FileLock:
             try:
                 # A child that was forked meanwhile has the file open too, so that closing alone would not unlock it.
                 with suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                    _unlock(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file.
+
+    Raises:
+        BlockingIOError: Another process has locked it.
+        OSError: It cannot be locked.
+    """
+    if _windows is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    try:
+        _at_locked_byte(descriptor, _windows.LK_NBLCK)
+    except PermissionError as error:
+        raise BlockingIOError(*error.args) from error
+
+
+def _unlock(descriptor: int) -> None:
+    if _windows is None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    else:
+        _at_locked_byte(descriptor, _windows.LK_UNLCK)
+
+
+def _at_locked_byte(descriptor: int, mode: int) -> None:
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+    try:
+        _windows.locking(descriptor, mode, 1)
+    finally:
+        os.lseek(descriptor, before, os.SEEK_SET)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, locked: bool = False) -> None:
@@ -96,7 +133,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, locked: bool
     if locked:
         unfinished = path.with_name(f".{path.name}.tmp")
         unfinished.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(unfinished, flags, 0o600)
     else:
         import tempfile  # noqa: PLC0415 - it brings archives and compression with it

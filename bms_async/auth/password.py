@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING
 
-from bms_async._files import CAN_LOCK
 from bms_async._foreign import call_foreign_now
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import MASK, Secret, SecretStr, wrap_address, wrap_secrets
@@ -201,9 +200,10 @@ class PasswordAuth:
 def _open_cache(
     path: str | os.PathLike[str], identity: tuple[str | None, ...], clock: Callable[[], datetime]
 ) -> TokenCache:
-    if not CAN_LOCK:
+    if not hasattr(os, "geteuid"):
         raise ConfigurationError(
-            f"PasswordAuth: cache_file={str(path)!r}: this system has no file locks (fcntl); leave cache_file out"
+            f"PasswordAuth: cache_file={str(path)!r}: on Windows nobody can check who may read the file; leave"
+            " cache_file out"
         )
     from .cache import TokenCache  # noqa: PLC0415 - only a cache file needs it
 

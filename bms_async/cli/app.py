@@ -18,6 +18,7 @@ from .app_configure import configure
 from .app_each import COMMANDS, nova
 from .app_help import help_command
 from .app_runs import runs, worker
+from .completing import ended_in_time
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group, Option
 from .options import OUTPUT, argument, complete, complete_file, limits_known, option
@@ -58,7 +59,8 @@ def _run(arguments: list[str]) -> int:
     """Do what click's `main` does, which has codes of its own for Ctrl-C and for an output without a reader."""
     instruction = os.environ.get(_COMPLETE)
     if instruction:
-        return shell_complete(app, {}, "bms", _COMPLETE, instruction)
+        with ended_in_time():
+            return shell_complete(app, {}, "bms", _COMPLETE, instruction)
     try:
         with app.make_context("bms", arguments) as context:
             app.invoke(context)
@@ -187,7 +189,8 @@ _SAME = (
     " calls keep the cloud's limit. Results go to standard output, progress to standard error.\n\n"
     "With the options of a rollout it goes through the fleet so that what runs there stays up: canaries first, a few"
     " servers of a group at a time, each well again before the next, and only at the hours that you allow.\n\n"
-    "Ctrl-C: no further batch is sent, and how to watch the jobs and resume the run is printed. Twice: exits at once."
+    "Ctrl-C: no further server is asked, and what is under way is waited for. A second Ctrl-C lets go of that, and says"
+    " how to watch it and how to resume the run. A third one exits at once."
 )
 _power("start", f"Start servers: their power is switched on. What is on already stays as it is.{_SAME}")
 _power("stop", f"Stop servers: their power is cut, and data that is not on disk yet may be lost.{HARD_STOP}{_SAME}")
@@ -359,7 +362,11 @@ def _simulator(context: click.Context, *, json: bool) -> None:
 @app.command("completion")
 @argument("shell", type=click.Choice(_SHELLS), metavar="SHELL", description="One of bash, zsh and fish.")
 def _completion(shell: str) -> None:
-    """Print the completion script of a shell: `source <(bms completion bash)`."""
+    """Print the script by which a shell completes commands, options and their values.
+
+    For bash, add the line `source <(bms completion bash)` to ~/.bashrc. For zsh, add `source <(bms completion zsh)` to
+    ~/.zshrc, below compinit. For fish, run `bms completion fish > ~/.config/fish/completions/bms.fish` once.
+    """
     kind = get_completion_class(shell)
     if kind is not None:
         # Not the source of its own class, which asks bash for its version, and that may be another bash.

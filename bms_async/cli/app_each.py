@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Unpack
 import click
 
 from . import options
+from .completing import complete_seen
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group
 from .options import RUN, argument, complete_file, option
@@ -20,14 +21,14 @@ __all__ = ["COMMANDS", "nova"]
 
 _SAME: Final = (
     "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; each is a call, and the calls keep the"
-    " cloud's limit. With options of a rollout it walks through the fleet as bms reboot does.\n\n"
+    " cloud's limit. With the options of a rollout it goes through the fleet as bms reboot does.\n\n"
     "Ctrl-C: nothing more is sent. The run is in this process alone: --json says which servers are left."
 )
 
 _NATIVE: Final = (
     "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; virtual machines are left out by the"
-    " filters (BMS_BARE_METAL says how they are told). One list of what has changed shows how all of them end. With"
-    " options of a rollout it walks through the fleet as bms reboot does.\n\n"
+    " filters (BMS_BARE_METAL says how they are known). One list of what has changed shows how all of them end. With"
+    " options of a rollout it goes through the fleet as bms reboot does.\n\n"
     "Ctrl-C: nothing more is sent. The run is in this process alone: --json says which servers are left."
 )
 
@@ -55,7 +56,7 @@ def _rename(
 
 def _add_tag_command(name: Literal["tag", "untag"], doc: str, *, adds: bool) -> click.Command:
     @click.command(name, cls=Command, epilog=EXIT_CODES, help=f"{doc}{_SAME}")
-    @argument("word", metavar="TAG", description="The tag.")
+    @argument("word", metavar="TAG", shell_complete=complete_seen("tags"), description="The tag.")
     @options.ids
     @options.each
     def command(*, word: str, ids: Sequence[str], **typed: Unpack[CommonArguments]) -> None:
@@ -120,9 +121,9 @@ _add_metadata_command(
 @option("--key-pair", metavar="NAME", section=RUN, help="The key pair to log in with.")
 @option("--key-user", metavar="ID", section=RUN, help="The user that owns the key pair.")
 @option("--password", "asks_password", is_flag=True, section=RUN,
-        help="A new administrator's password: it is asked for, or that of BMS_ADMIN_PASSWORD.")  # fmt: skip
+        help="Set a new administrator's password: that of BMS_ADMIN_PASSWORD, or else it is asked for.")  # fmt: skip
 @option("--user-data", "script", metavar="FILE", section=RUN, shell_complete=complete_file,
-        help="A script for the first start.")  # fmt: skip
+        help="A script that runs at the first start.")  # fmt: skip
 @options.each
 def _reinstall(
     *,

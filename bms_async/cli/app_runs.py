@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from . import options
+from .completing import complete_clouds, complete_runs
 from .ending import EXIT_CODES, end
 from .help import Command, Group
 from .options import argument, option
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["runs", "worker"]
 
-_keys = argument("keys", nargs=-1, required=True, metavar="KEY...", description="Runs; `bms runs list` shows them.")
-_key = argument("key", metavar="KEY", description="The run; `bms runs list` shows them.")
-_everywhere = option("--all", "everywhere", is_flag=True, help="Of all clouds and projects in the journal.")
+_keys = argument(
+    "keys", nargs=-1, required=True, metavar="KEY...", shell_complete=complete_runs,
+    description="Runs; `bms runs list` shows them.",
+)  # fmt: skip
+_key = argument(
+    "key", metavar="KEY", shell_complete=complete_runs, description="The run; `bms runs list` shows them."
+)  # fmt: skip
+_everywhere = option("--all", "everywhere", is_flag=True, help="Runs of all clouds and projects in the journal.")
 _common = options.apply(options.output("runs.run_texts:TABLE"), options.cloud, options.journal)
 _common_of_outcomes = options.apply(options.output("following.outcomes:TABLE"), options.cloud, options.journal)
 
 _CHANGES = {
-    "pause": ("paused", "Have nothing more of runs sent until they are resumed; jobs in flight go on."),
-    "resume": ("open", "Have workers go on with runs that were paused."),
-    "cancel": ("cancelled", "End runs: what was not sent is never sent. Jobs in flight go on, and are watched."),
+    "pause": ("paused", "Send nothing more of runs until they are resumed; jobs under way go on."),
+    "resume": ("open", "Let workers go on with paused runs."),
+    "cancel": ("cancelled", "End runs: what was not sent is never sent. Jobs under way go on, and are watched."),
 }
 
 
@@ -116,16 +122,18 @@ for _name, (_status, _doc) in _CHANGES.items():
 @runs.command("retry", epilog=EXIT_CODES)
 @_key
 @option("--key", "new_key", metavar="KEY", help="The name of the new run.")
-@option("--unknown", is_flag=True, help="Also reboot servers again that may have been rebooted.")
-@option("--wave", type=click.IntRange(min=1), metavar="N", help="Have at most N servers in flight; default: as before.")
+@option("--unknown", is_flag=True, help="Also those that may have been rebooted already: they may be rebooted twice.")
+@option(
+    "--wave", type=click.IntRange(min=1), metavar="N", help="At most N servers under way; default: as before."
+)
 @option("--abort-above", metavar="SHARE", help="Abort when more than this share failed; default: as before.")
-@option("--verify", is_flag=True, help="Read the states of the servers back at the end.")
-@option("--detach", is_flag=True, help="Only write the run down, for bms worker to carry it out.")
+@option("--verify", is_flag=True, help="Read the status of each server at the end, and compare.")
+@option("--detach", is_flag=True, help="Write the run into the journal, and leave it to `bms worker`.")
 @option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @options.rollout
 @option(
     "--no-rollout", is_flag=True, section=options.ROLLOUT,
-    help="As fast as the limits allow, though the ended run was a rollout.",
+    help="As fast as the limits allow, even if the ended run was a rollout.",
 )  # fmt: skip
 @options.quiet
 @options.report
@@ -180,7 +188,7 @@ def _retry(
 
 
 @runs.command("prune", epilog=EXIT_CODES)
-@option("--older-than", metavar="AGE", default="30d", help="Runs that ended so long ago: 30d, 12h; default: 30d.")
+@option("--older-than", metavar="AGE", default="30d", help="Runs that ended longer ago: 30d, 12h; default: 30d.")
 @_everywhere
 @_common
 def _prune(*, older_than: str, everywhere: bool, output: OutputOptions, cloud: str | None, journal: str | None) -> None:
@@ -198,15 +206,15 @@ def _prune(*, older_than: str, everywhere: bool, output: OutputOptions, cloud: s
 
 @click.command("worker", cls=Command, epilog=EXIT_CODES)
 @option(
-    "--cloud", "clouds", multiple=True, metavar="NAME", callback=pick_cloud,
+    "--cloud", "clouds", multiple=True, metavar="NAME", callback=pick_cloud, shell_complete=complete_clouds,
     help="A cloud of clouds.yaml to work for; repeat it for several. Default: OS_CLOUD, or the environment.",
 )  # fmt: skip
 @options.journal
 def worker(*, clouds: Sequence[str], journal: str | None) -> None:
-    """Carry out runs of the journal until SIGTERM or Ctrl-C, and hand back what is left then.
+    """Carry out runs of the journal until SIGTERM or Ctrl-C, and then hand back what is left of them.
 
-    Any number of workers, on one machine or on many with one journal, share the work and the limits. What one that
-    died had is taken over by another within 20 seconds.
+    Any number of workers, on one machine or on many with one journal, share the work and the limits. If one dies,
+    another takes over its work within 20 seconds.
     """
 
     def work() -> int:

@@ -94,7 +94,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
                 ("limits.db", ("What all commands of this user have used of the limits: in $XDG_STATE_HOME/bms or"
                               " ~/.local/state/bms.")),
                 ("runs.db", "The journal of runs, in the same folder."),
-                ("tags/", "The tags of the last lists, for completion, in the same folder."),
+                ("seen/", "Tags, zones and flavors of the last lists, for completion; in the same folder."),
             ),
         },
     ),

@@ -12,7 +12,17 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import click
 
-__all__ = ["ARGUMENTS", "OPTIONS", "Argument", "Command", "Group", "Option", "find_command", "write_rows"]
+__all__ = [
+    "ARGUMENTS",
+    "OPTIONS",
+    "Argument",
+    "Command",
+    "Group",
+    "Option",
+    "find_command",
+    "sections_of",
+    "write_rows",
+]
 
 ARGUMENTS: Final = "bms_async.arguments"
 """Under this name the context of a command has all arguments, as they were typed."""
@@ -151,7 +161,7 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
-        write_rows(formatter, _options_of(self, ctx))
+        write_rows(formatter, sections_of(self, ctx))
 
 
 class Group(click.Group):
@@ -186,12 +196,15 @@ class Group(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections: commands first."""
+        write_rows(formatter, {**self.listed(), **sections_of(self, ctx)})
+
+    def listed(self) -> dict[str, list[tuple[str, str]]]:
+        """Return its commands with the first paragraph of their help, where click would cut it, in sections."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
-            # All of the first paragraph, where click would cut it.
             text = " ".join((command.help or "").partition("\n\n")[0].split())
             sections.setdefault(self.sections.get(name, "Commands"), []).append((name, text))
-        write_rows(formatter, {**sections, **_options_of(self, ctx)})
+        return sections
 
 
 Group.group_class = Group
@@ -202,7 +215,13 @@ def _joined(own: list[click.Parameter], everywhere: Sequence[click.Option]) -> l
     return [*own[:-1], *everywhere, *own[-1:]]
 
 
-def _options_of(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:
+def sections_of(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:
+    """Return the names and descriptions of a command's options and arguments, below the headings of their sections.
+
+    Args:
+        command: The command.
+        context: Its context.
+    """
     sections: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)

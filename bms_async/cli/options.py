@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
+from .completing import complete_clouds, complete_runs, complete_seen
 from .help import OPTIONS, Argument, Option
 from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
 from .shared import pick_cloud
@@ -65,10 +66,11 @@ def statuses_known() -> list[str]:
 
 
 def limits_known() -> list[str]:
-    """Return what `bms limits` takes, for completion: the calls with a limit, and the word of its other form."""
+    """Return what `bms limits` takes, for completion: calls with a limit, groups of them, and `open`."""
     from bms_async.limits import DOCUMENTED_LIMITS
 
-    return [*DOCUMENTED_LIMITS, "open"]
+    groups = dict.fromkeys(name.rpartition(".")[0] for name in DOCUMENTED_LIMITS)
+    return [*groups, *DOCUMENTED_LIMITS, "open"]
 
 
 def groups_known() -> list[str]:
@@ -158,7 +160,10 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-cloud = option("--cloud", metavar="NAME", callback=pick_cloud, help="A cloud of clouds.yaml; default: OS_CLOUD.")
+cloud = option(
+    "--cloud", metavar="NAME", callback=pick_cloud, shell_complete=complete_clouds,
+    help="A cloud of clouds.yaml; default: OS_CLOUD.",
+)  # fmt: skip
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
 
 
@@ -176,11 +181,11 @@ def output(place: str | None) -> Callable[[F], F]:
                help="table, json, jsonl, yaml, csv, or ids alone."),
         json,
         option("--columns", metavar="A,B,...", section=OUTPUT, shell_complete=completed.get("columns"),
-               help="The columns; an unknown one lists all."),
+               help="The columns, in this order; a name that is unknown prints all names."),
         option("--sort", metavar="COLUMN", section=OUTPUT, shell_complete=completed.get("sort"),
                help="The column that orders the rows; -COLUMN reverses the order."),
         option("--header/--no-header", default=None, section=OUTPUT,
-               help="The names of the columns above them, or not."),
+               help="The names of the columns in the first line, or not."),
     )  # fmt: skip
 
     def decorated(function: F) -> F:
@@ -209,19 +214,19 @@ _JOURNAL = "The journal of runs; default: BMS_RUNS, or this machine's file."
 journal = option("--journal", metavar="URL", help=_JOURNAL)
 key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
 filters = apply(
-    option("--tag", multiple=True, metavar="TAG", section=SERVERS,
+    option("--tag", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers with this tag; repeat it: with all of these."),
-    option("--tag-any", multiple=True, metavar="TAG", section=SERVERS,
+    option("--tag-any", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers with this tag; repeat it: with any of these."),
-    option("--not-tag", multiple=True, metavar="TAG", section=SERVERS,
+    option("--not-tag", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers without this tag; repeat it: without any of these."),
-    option("--zone", multiple=True, metavar="ZONE", section=SERVERS,
+    option("--zone", multiple=True, metavar="ZONE", section=SERVERS, shell_complete=complete_seen("zones"),
            help="Servers in this availability zone, or in any of several."),
     option("--name", multiple=True, metavar="NAME", section=SERVERS,
            help="Servers with this name, as the cloud matches it, or with any of several."),
     option("--status", multiple=True, metavar="STATUS", section=SERVERS, shell_complete=complete(statuses_known),
            help="Servers in this status: ACTIVE, SHUTOFF, ERROR..., or in any of several."),
-    option("--flavor", multiple=True, metavar="FLAVOR", section=SERVERS,
+    option("--flavor", multiple=True, metavar="FLAVOR", section=SERVERS, shell_complete=complete_seen("flavors"),
            help="Servers of this flavor, by its id or name, or of any of several."),
     option("--enterprise-project", metavar="ID", section=SERVERS, help="Servers of this enterprise project."),
 )  # fmt: skip
@@ -259,7 +264,7 @@ rollout = apply(
     option("--max-unavailable", type=Allowed(), metavar="N", section=ROLLOUT,
            help="At most N servers of each group unavailable at once, or a share: 10%."),
     option("--max-groups", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,
-           help="At most N groups touched at once."),
+           help="At most N groups at once."),
     option("--ready", type=Probe(), multiple=True, metavar="CHECK", section=ROLLOUT,
            help="When a server is well again: tcp:22, http:80/path or https:443/path; all of several."),
     option("--ready-address", type=click.Choice(["fixed", "floating", "any"]), metavar="KIND", section=ROLLOUT,
@@ -269,11 +274,11 @@ rollout = apply(
     option("--settle", type=Seconds(), metavar="TIME", section=ROLLOUT,
            help="Time between a server that is well again and the next of its group."),
     option("--window", type=HoursType(), multiple=True, metavar="HOURS", section=ROLLOUT,
-           help='Nothing begins outside: "Sat,Sun 22:00-04:00 Europe/Berlin"; repeat it for several.'),
+           help='Begin something in these hours only: "Sat,Sun 22:00-04:00 Europe/Berlin"; repeat it for several.'),
     option("--window-zone", metavar="NAME", section=ROLLOUT,
            help="The time zone of the windows; default: that of this machine."),
     option("--order-by", type=click.Choice(["name"]), metavar="name", section=ROLLOUT,
-           help="Servers go by their names; default: as they are given."),
+           help="Go through the servers by their names; default: as they are given."),
 )  # fmt: skip
 selection = apply(file, filters)
 """Which servers a command changes, beside ids."""
@@ -283,20 +288,20 @@ power = apply(
     ids,
     selection,
     bounds,
-    option("--verify", is_flag=True, section=RUN, help="Read the states of the servers back at the end."),
+    option("--verify", is_flag=True, section=RUN, help="Read the status of each server at the end, and compare."),
     option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
-           help="Print the calls, the waves of a rollout and the times; change nothing."),
+           help="Print the calls, the waves of a rollout and the times, and change nothing."),
     option("--server-takes", type=Seconds(least=1), metavar="TIME", section=RUN,
            help="For --plan: how long one server takes until it is well; default: 5m."),
     yes,
     key,
     option("--detach", is_flag=True, section=RUN,
-           help="Only write the run down, for bms worker to carry it out."),
-    option("--resume", metavar="KEY", section=RUN, shell_complete=complete_file,
+           help="Write the run into the journal, and leave it to `bms worker`."),
+    option("--resume", metavar="KEY", section=RUN, shell_complete=complete_runs,
            help="Resume an interrupted run; `bms runs list` shows the keys."),
     option("--journal", metavar="URL", section=RUN, help=_JOURNAL),
     option("--no-journal", is_flag=True, section=RUN,
-           help="Keep the run in memory alone: killed, it cannot be resumed."),
+           help="Keep the run in memory alone: if it is killed, it cannot be resumed."),
     rollout,
     option("--save", hidden=True),
     printing,
@@ -305,7 +310,7 @@ each = apply(
     selection,
     bounds,
     option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
-           help="Print the calls and the time that they take; change nothing."),
+           help="Print the calls and the time that they take, and change nothing."),
     yes,
     rollout,
     printing,

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from .completing import complete_clouds
 from .help import Option
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ cloud_before = Option(
     metavar="NAME",
     expose_value=False,
     callback=pick_cloud,
+    shell_complete=complete_clouds,
     help="A cloud of clouds.yaml; default: OS_CLOUD.",
 )
 verbose = Option(

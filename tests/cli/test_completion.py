@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
+from click.shell_completion import ShellComplete
 
+from bms_async import Runs
+from bms_async.cli.access import seen
+from bms_async.cli.access.settings import read_settings
+from bms_async.cli.app import app
 from tests.cli._helpers import Bms
 from tests.support.machine import patience
 
@@ -101,3 +112,104 @@ def test_the_project_declares_the_command() -> None:
 
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
     assert project["scripts"]["bms"] == "bms_async.cli:main"
+
+
+CLOUDS = {"clouds": {"east": {"auth": {"token": "x", "project_id": "0" * 32}}, "west": {}}}
+PLACE = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "0" * 32, "OS_TOKEN": "x"}
+Offered = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def offered(nowhere: Bms, monkeypatch: pytest.MonkeyPatch) -> Offered:
+    """What is offered for a line, by this process, with a cloud that does not answer."""
+    for name in [name for name in os.environ if name.startswith(("OS_", "BMS_", "HUAWEICLOUD_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {**PLACE, "XDG_STATE_HOME": str(nowhere.state), "XDG_CONFIG_HOME": str(nowhere.state)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(nowhere.state)
+
+    def offer(line: str) -> list[str]:
+        *words, begun = line.split(" ")[1:]
+        return [item.value for item in ShellComplete(app, {}, "bms", "_BMS_COMPLETE").get_completions(words, begun)]
+
+    return offer
+
+
+@pytest.mark.parametrize("line", ["bms --cloud ", "bms stop --cloud ", "bms worker --cloud "])
+def test_clouds_are_those_of_the_file(offered: Offered, nowhere: Bms, line: str) -> None:
+    assert offered(line) == []
+    (nowhere.state / "clouds.json").write_text(json.dumps(CLOUDS))
+    assert offered(line) == ["east", "west"]
+    assert offered(f"{line}w") == ["west"]
+    (nowhere.state / "clouds.json").write_text("{")
+    assert offered(line) == []
+
+
+@pytest.mark.parametrize("line", ["bms reboot --resume ", "bms runs show ", "bms runs watch "])
+def test_runs_are_those_of_the_journal_and_the_last_one(offered: Offered, nowhere: Bms, line: str) -> None:
+    assert offered(line) == ["last"]
+    assert not nowhere.journal.exists()
+
+    async def write() -> None:
+        runs = Runs()
+        await runs.journal.open()
+        await runs.journal.aclose()
+
+    anyio.run(write)
+    with sqlite3.connect(nowhere.journal) as connection:
+        columns = {name: kind for _, name, kind, *_ in connection.execute("PRAGMA table_info(bms_async_runs)")}
+        for number, key in enumerate(["kernel-41", "kernel-42"]):
+            row: dict[str, object] = {name: 0 if kind != "text" else "" for name, kind in columns.items()}
+            row |= {"id": key, "run_key": key, "created": float(number)}
+            marks = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO bms_async_runs ({', '.join(row)}) VALUES ({marks})", [*row.values()])
+    assert offered(line) == ["last", "kernel-42", "kernel-41"]
+    assert offered(f"{line}kernel-42") == ["kernel-42"]
+
+
+def remembered(state: Path, **changes: object) -> Path:
+    now = time.time()
+    found = {"tags": ["rack-1", "rack-2"], "zones": ["az-1"], "flavors": ["m2"], "at": now, "tried": now, **changes}
+    path = seen._path(read_settings(None))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found))
+    assert state in path.parents
+    return path
+
+
+def test_tags_zones_and_flavors_are_those_of_the_last_list(offered: Offered, nowhere: Bms) -> None:
+    remembered(nowhere.state)
+    for option in ("--tag", "--tag-any", "--not-tag"):
+        assert offered(f"bms stop {option} ") == ["rack-1", "rack-2"]
+    assert offered("bms servers list --tag rack-2") == ["rack-2"]
+    assert (offered("bms stop --zone "), offered("bms stop --flavor ")) == (["az-1"], ["m2"])
+
+
+def test_a_cloud_that_does_not_answer_costs_one_attempt_and_says_nothing(
+    offered: Offered, nowhere: Bms, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = remembered(nowhere.state, at=0.0, tried=0.0)
+    assert offered("bms stop --tag ") == ["rack-1", "rack-2"]
+    assert json.loads(path.read_text())["tried"] > 0
+    written = path.stat().st_mtime_ns
+    assert offered("bms stop --tag ") == ["rack-1", "rack-2"]
+    assert path.stat().st_mtime_ns == written
+    path.write_text("{")
+    assert offered("bms stop --tag ") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_settings_nothing_is_offered(offered: Offered, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PLACE:
+        monkeypatch.delenv(name)
+    assert offered("bms stop --tag ") == []
+
+
+def test_what_takes_too_long_ends_without_an_error() -> None:
+    program = (
+        "import bms_async.cli.completing as c, threading\n"
+        "c._SECONDS = 0.05\n"
+        "with c.ended_in_time():\n    threading.Event().wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=patience(60.0), check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -82,7 +82,7 @@ def test_topics_keep_within_the_terminal(nowhere: Bms, columns: int, monkeypatch
 
 def test_no_help_speaks_of_what_only_programs_know() -> None:
     shown = "\n".join(_at(context, 100) for context in PAGES)
-    assert re.findall(r"\bSDK\b|bms_async|BmsClient|\bPython\b|\[x>=?\d+\]", shown) == []
+    assert re.findall(r"\bSDK\b|bms_async|BmsClient|\bPython\b|\[x>=?\d+\]|<[a-z]+>", shown) == []
 
 
 def _at(context: click.Context, columns: int) -> str:

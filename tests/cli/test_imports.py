@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -28,6 +29,65 @@ AT_ONCE = NO_NETWORK | {
     "msgspec",
     "rich.cells",
 }
+
+
+AS_ON_WINDOWS = """
+import contextlib, importlib, io, json, os, pathlib, pkgutil, signal, sys
+from tests.support.windows import prepare
+
+prepare()
+import anyio
+import bms_async
+
+# What Temporal and pytest make of the system is theirs to say.
+others = ("bms_async.temporal", "bms_async.testing")
+for found in pkgutil.walk_packages(bms_async.__path__, "bms_async."):
+    if not found.name.startswith(others) and not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+
+from bms_async._files import FileLock
+from bms_async.cli import main
+from bms_async.cli.terminal import confirm, signals
+
+
+def run(*arguments):
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")) as out:
+        code = main(arguments)
+        out.seek(0)
+        return code, out.read()
+
+
+def lock():
+    first, second = (FileLock(pathlib.Path("lock"), os.O_CREAT) for _ in range(2))
+    taken = [first.try_acquire(), second.try_acquire()]
+    first.release()
+    return [*taken, second.try_acquire()]
+
+
+async def interrupted(stop):
+    signal.raise_signal(signal.SIGINT)
+    await anyio.sleep_forever()
+
+
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    missing = error.name
+before = signal.getsignal(signal.SIGINT)
+told = {
+    "platform": sys.platform,
+    "missing": missing,
+    "version": run("--version"),
+    "help": run("--help"),
+    "list": run("servers", "list", "--limit", "2"),
+    "stop": run("stop", "--tag", "rack-1", "--yes", "--no-journal"),
+    "lock": lock(),
+    "interrupted": signals.run_interruptibly(interrupted),
+    "reply": anyio.run(confirm._read_line),
+    "restored": signal.getsignal(signal.SIGINT) is before,
+}
+print(json.dumps(told))
+"""
 
 
 def imported(bms: Bms, *arguments: str) -> set[str]:
@@ -98,3 +158,26 @@ def test_a_run_imports_its_display_and_still_no_report(healthy_cloud: Bms) -> No
     modules = imported(healthy_cloud, "stop", "--tag", "rack-1", "--dry-run")
     assert NEVER & modules == set()
     assert "rich.console" in modules
+
+
+def test_all_modules_import_and_the_command_works_where_there_is_only_what_windows_has(healthy_cloud: Bms) -> None:
+    """On this system, without what it alone has: this never ran on Windows."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ON_WINDOWS],
+        input="yes\n",
+        env={**healthy_cloud.environment, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=patience(60.0),
+        check=False,
+        cwd=healthy_cloud.state,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    # The controls: nothing that POSIX alone has was to be had.
+    assert (told["platform"], told["missing"]) == ("win32", "fcntl")
+    assert [told[name][0] for name in ("version", "help", "list", "stop")] == [0, 0, 0, 0], done.stderr[-2000:]
+    assert told["list"][1].count("\n") == 2
+    assert "stop" in told["help"][1]
+    assert told["lock"] == [True, False, True]
+    assert (told["interrupted"], told["reply"], told["restored"]) == (130, "yes\n", True)

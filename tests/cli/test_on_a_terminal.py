@@ -114,7 +114,7 @@ def test_help_is_as_wide_as_the_terminal_up_to_what_can_be_read(nowhere: Bms, co
     ]
     # Each description is whole, and begins in one column unless its name is too long for that.
     words = " ".join(" ".join(shown).split())
-    assert "--wave N Have at most N servers in flight at once. [x>=1]" in words
+    assert "--enterprise-project ID Servers of this enterprise project." in words
     assert "A cloud of clouds.yaml; default: OS_CLOUD." in words
     named = [re.match(r"  (-\S.*?)  +(\S)", line) for line in shown]
     assert len({each.start(2) for each in named if each}) == 1

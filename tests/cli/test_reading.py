@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bms_async.cli.access import seen
+from bms_async.cli.access.seen import Seen, find_seen
+from bms_async.cli.access.settings import read_settings
 from tests.cli._helpers import Bms, told_by_simulator
 
 
@@ -153,3 +156,22 @@ def test_login_tells_how_long_a_token_is_good_where_the_cloud_does(cloud: Bms, m
     [told] = cloud("login", "--json").json
     assert 7200 <= told["expires_in"] <= 7260
     assert told["reads"]["servers.list"] is True
+
+
+def test_a_list_of_all_servers_leaves_their_tags_for_completion_and_else_the_cloud_is_asked(
+    cloud: Bms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**cloud.exports, "XDG_STATE_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    place = read_settings(None)
+    assert cloud("servers", "list", "--tag", "rack-1", changes={"XDG_STATE_HOME": str(tmp_path)}).code == 0
+    assert Seen.load(place) == Seen()
+    # Nobody has listed all of them: one call does.
+    asked = find_seen(place)
+    assert "rack-1" in asked.tags
+    assert asked.zones
+    assert asked.flavors
+    seen._path(place).unlink()
+    assert cloud("servers", "list", changes={"XDG_STATE_HOME": str(tmp_path)}).code == 0
+    listed = Seen.load(place)
+    assert (listed.tags, listed.zones, listed.flavors) == (asked.tags, asked.zones, asked.flavors)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from bms_async import BmsError, InvalidRequestError, NotFoundError, Server
-from bms_async.cli.access.cloud import open_client, read_settings
+from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.seen import Seen
 from bms_async.cli.selection.filters import Filters, describe
 from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.listing import find_ids, find_servers
@@ -26,6 +28,7 @@ from bms_async.cli.terminal.words import quote
 
 if TYPE_CHECKING:
     from bms_async import BmsClient
+    from bms_async.config import Settings
 
 __all__ = ["TABLE", "ListOptions", "list_servers", "show_servers"]
 
@@ -92,22 +95,33 @@ def list_servers(options: ListOptions) -> int:
 
     async def main(_stop: SignalHandler) -> int:
         async with open_client(settings) as cloud:
-            await _write_list(cloud.bms, options, output)
+            await _write_list(cloud, options, output)
         return Code.OK
 
     return run_interruptibly(main)
 
 
-async def _write_list(bms: BmsClient, options: ListOptions, output: OutputOptions) -> None:
-    count = 0
+async def _write_list(cloud: OpenClient, options: ListOptions, output: OutputOptions) -> None:
+    bms, count = cloud.bms, 0
     if output.form == "ids" and output.sort is None:
         count = await _write_ids(bms, options)
     else:
         page_size = _page_size(options) if output.sort is None else _PAGE
         servers = find_servers(bms, options.filters, page_size=page_size)
+        if options.limit is None and options.filters == Filters():
+            servers = _noting(servers, cloud.settings)
         count = await write_rows_aside(TABLE, output, servers, limit=options.limit)
     if not count and is_terminal():
         print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+
+
+async def _noting(servers: AsyncIterator[Server], settings: Settings) -> AsyncIterator[Server]:
+    """Iterate over all servers, and leave for the completion of a shell what they have."""
+    seen = Seen()
+    async for server in servers:
+        seen.add(server)
+        yield server
+    await anyio.to_thread.run_sync(seen.saved_now, settings)
 
 
 async def _write_ids(bms: BmsClient, options: ListOptions) -> int:

@@ -6,6 +6,7 @@ import sys
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from .exit import UsageError, print_error
 
@@ -50,9 +51,16 @@ async def _ask(question: str, how: str, *, otherwise: str) -> str:
         raise UsageError(f"{question} There is no terminal to ask on: {otherwise}")
     sys.stderr.write(f"{question} {how} ")
     sys.stderr.flush()
-    # A terminal delivers whole lines, so that `readline` does not block.
-    await anyio.wait_readable(sys.stdin)
-    reply = sys.stdin.readline()
+    reply = await _read_line()
     if not reply.endswith("\n"):
         print_error("", first="")
     return reply.strip()
+
+
+async def _read_line() -> str:
+    if sys.platform == "win32":
+        # A loop there waits for sockets alone. Ctrl-C leaves the thread behind, which ends with the process.
+        return await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    # A terminal delivers whole lines, so that `readline` does not block.
+    await anyio.wait_readable(sys.stdin)
+    return sys.stdin.readline()

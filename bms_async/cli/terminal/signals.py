@@ -13,8 +13,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import anyio
 
@@ -23,6 +23,10 @@ from .exit import print_error
 __all__ = ["SignalHandler", "run_interruptibly"]
 
 _DUPLICATE_SECONDS = 0.3
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""What ends a command; each system has some of them."""
+
+_HANG_UP = getattr(signal, "SIGHUP", None)
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -53,10 +57,10 @@ class SignalHandler:
         is_duplicate = now - self._received_at <= _DUPLICATE_SECONDS
         if self.has_let_go:
             # A closed terminal may send SIGHUP any number of times.
-            if number != signal.SIGHUP and not is_duplicate:
+            if number != _HANG_UP and not is_duplicate:
                 self._exit_now(number)
             return
-        if self.number and is_duplicate and number != signal.SIGHUP:
+        if self.number and is_duplicate and number != _HANG_UP:
             return
         is_first, self._received_at = not self.number, now
         self.number = self.number or number
@@ -72,12 +76,33 @@ class SignalHandler:
     @staticmethod
     def _exit_now(number: int) -> None:
         """Exit now, even if a thread is blocked on a stopped terminal."""
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and sys.platform != "win32":
             os.set_blocking(sys.stderr.fileno(), False)
             with suppress(OSError):
                 os.write(sys.stderr.fileno(), f"{_SHOW_CURSOR}\n".encode())
             os.set_blocking(sys.stderr.fileno(), True)
         os._exit(128 + number)
+
+
+@contextmanager
+def _handling(loop: asyncio.AbstractEventLoop, handle: Callable[[int], None]) -> Iterator[None]:
+    """Have signals handled in the event loop, until it ends or the block does."""
+    before: dict[int, object] = {}
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        # A signal that the parent process ignores stays ignored, as under `nohup`.
+        if number is None or signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        try:
+            loop.add_signal_handler(number, handle, number)
+        except NotImplementedError:
+            # Windows: Python's own handlers run between two steps of the loop, which a signal wakes.
+            before[number] = signal.signal(number, lambda got, _frame: loop.call_soon_threadsafe(handle, got))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what it has returned
 
 
 def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
@@ -90,12 +115,8 @@ def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
     async def run() -> int:
         stop = SignalHandler()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # A signal that the parent process ignores stays ignored, as under `nohup`.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, stop.on_signal, number)
         code = 0
-        with stop.scope:
+        with _handling(loop, stop.on_signal), stop.scope:
             code = await main(stop)
         if stop.scope.cancelled_caught:
             print_error("interrupted; nothing was changed")
