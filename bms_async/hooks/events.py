@@ -221,7 +221,7 @@ class RunStarted(_Event, frozen=True, kw_only=True):
         action: The action, such as ``servers.stop``.
         lane: ``interactive`` or ``bulk``.
         wave_size: How many servers may be in flight at once; None for no bound, and for one that follows from
-            `abort_above` where the number of servers is not known yet.
+            `abort_above` where the number of servers is not known yet; an id that comes twice in a list counts twice.
         abort_above: The share of failures above which the run is aborted; None for no threshold.
         verify: Whether the servers' states are read back at the end.
     """

@@ -141,7 +141,8 @@ def _judge_wave(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
     most = wave_of(ran.deed, len(fit_of(ran)))
     if most is None:
         return
-    # Of one whose outcome is known, nobody can see to it any more that it is not under way.
+    # Of one whose outcome is known, nobody can see to it any more that it is not under way. A user is given it a moment
+    # after the run knows it.
     known = {outcome.server_id: evidence.told_at(ran, outcome) for outcome in ran.outcomes}
     changes = sorted(
         change
@@ -149,7 +150,7 @@ def _judge_wave(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
         if evidence.is_alone(server_id)
         for part in evidence.parts(ran.deed, server_id, ran.began)
         if part.obeyed
-        for change in ((part.asked_at, 1), (min(part.ends, known.get(server_id, part.ends)), -1))
+        for change in ((part.asked_at, 1), (min(part.ends, known.get(server_id, part.ends) - SLACK), -1))
     )
     under_way = worst = 0
     for _, change in changes:

@@ -161,6 +161,20 @@ async def test_bounds_of_a_run_hold_over_all_of_its_blocks(
     assert states[ids[0]].is_success
 
 
+async def test_no_more_servers_are_lost_than_may_fail_of_all_blocks(
+    client: Client, cloud: SimulatorProcess, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "MAX_BATCHES", 4)
+    strange = [str(uuid4()) for _ in range(20)]
+    async with working(client, cloud, name):
+        run = await begin(client, strange, name, options=FleetOptions(abort_above=0.1))
+        report = await run.report()
+    assert report.aborted
+    assert report.wave_size == 2
+    assert 1 <= report.by_state[OutcomeState.FAILED] <= 2
+    assert report.by_state[OutcomeState.FAILED] + report.by_state[OutcomeState.SKIPPED] == 20
+
+
 async def test_nothing_is_sent_before_all_ids_are_there(
     client: Client, cloud: SimulatorProcess, ids: list[str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

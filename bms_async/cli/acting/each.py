@@ -154,7 +154,7 @@ class _Command:
             servers=bounds.servers,
             operation=task.operation,
             polls=task.polls,
-            terms=describe_terms(wave=options.wave, abort_above=options.abort_above, rollout=options.rollout),
+            terms=describe_terms(wave=bounds.size, abort_above=options.abort_above, rollout=options.rollout),
             live=self._live,
         )
         follower.heed(self._stop)
