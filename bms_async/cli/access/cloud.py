@@ -105,10 +105,8 @@ async def open_client(
     limits = shared_limits(settings) if settings.limits is not None else _own_limits(settings)
     # A command that needs no journal must not wait for one.
     alone = msgspec.structs.replace(settings, runs=None)
-    client, waits = (
-        BmsClient.from_settings(alone, limits=limits, runs=runs, transport=transport),
-        _Waits(limits, settings),
-    )
+    client = BmsClient.from_settings(alone, limits=limits, runs=runs, transport=transport)
+    waits = _Waits(limits, settings)
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waits.watch)
