@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bms_async.cli.reading import servers
 from bms_async.cli.terminal.sorting import natural_key
 from tests.cli._helpers import Bms, told_by_simulator
 
@@ -231,6 +232,19 @@ def test_a_list_in_a_pipe_is_a_table_where_it_is_asked_for(cloud: Bms) -> None:
     assert [row.split("\t")[1] for row in named] == ["name", "bms-000079", "bms-000078"]
     both = cloud("servers", "list", "--json", "-o", "csv")
     assert (both.code, "--json is -o jsonl" in both.err) == (2, True)
+
+
+def test_how_many_servers_were_read_is_shown_while_they_wait_for_their_order(
+    cloud: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_PATIENCE", 0.0)
+    monkeypatch.setattr(servers, "_PAGE", 100)
+    assert "so far" not in cloud("servers", "list", "--sort", "name").err
+    monkeypatch.setattr(servers, "_hides_rows", lambda output: True)
+    ended = cloud("servers", "list", "--sort", "name")
+    assert "200 servers so far" in ended.err
+    assert ended.err.endswith("\x1b[J\x1b[?25h")
+    assert len(ended.out.splitlines()) == 300
 
 
 def test_any_call_keeps_its_limit_and_prints_what_the_cloud_has_answered(cloud: Bms) -> None:

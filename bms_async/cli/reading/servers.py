@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -26,11 +29,14 @@ from bms_async.cli.terminal.words import quote
 
 if TYPE_CHECKING:
     from bms_async import BmsClient
+    from bms_async.cli.terminal.progress import Screen
 
 __all__ = ["TABLE", "ListOptions", "list_servers", "show_servers"]
 
 _CONCURRENT_READS = 8
 _PAGE: Final = 1000
+_PATIENCE: Final = 2.0
+"""Seconds until the number of servers that were read is shown, where no row is to be seen."""
 
 TABLE: Final = Table[Server](
     columns={
@@ -105,9 +111,57 @@ async def _write_list(bms: BmsClient, options: ListOptions, output: OutputOption
     else:
         page_size = _page_size(options) if output.sort is None else _PAGE
         servers = find_servers(bms, options.filters, page_size=page_size)
-        count = await write_rows_aside(TABLE, output, servers, limit=options.limit)
+        if not _hides_rows(output):
+            count = await write_rows_aside(TABLE, output, servers, limit=options.limit)
+        else:
+            counter = _Counter()
+            try:
+                count = await write_rows_aside(TABLE, output, counter.count(servers), limit=options.limit)
+            finally:
+                await counter.clear()
     if not count and is_terminal():
         print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+
+
+def _hides_rows(output: OutputOptions) -> bool:
+    """Return whether somebody waits at a terminal and sees no row: they are held for their order, or go to a file."""
+    if not sys.stderr.isatty():
+        return False
+    try:
+        return output.sort is not None or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+class _Counter:
+    """Shows how many servers were read so far, once that takes a while."""
+
+    def __init__(self) -> None:
+        self._screen: Screen | None = None
+
+    async def count(self, servers: AsyncIterator[Server]) -> AsyncIterator[Server]:
+        """Yield servers, and show their number from time to time."""
+        count, due = 0, anyio.current_time() + _PATIENCE
+        async for server in servers:
+            yield server
+            count += 1
+            if count % _PAGE == 0 and anyio.current_time() >= due:
+                await self._show(f"{count:,} servers so far")
+
+    async def _show(self, text: str) -> None:
+        # Reads that end soon do without what draws.
+        from rich.text import Text
+
+        from bms_async.cli.terminal.progress import Screen
+
+        self._screen = self._screen or Screen()
+        await self._screen.draw([Text(text, style="dim")])
+
+    async def clear(self) -> None:
+        """Erase the number."""
+        if self._screen is not None:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await self._screen.clear()
 
 
 async def _write_ids(bms: BmsClient, options: ListOptions) -> int:
