@@ -218,7 +218,7 @@ def test_outcomes_come_in_each_form_and_the_results_beside_them(cloud: Bms) -> N
     head, *rows = csv.reader(io.StringIO(ended.out))
     assert (head, {row[0] for row in rows}) == (["id", "state", "code"], set(ids))
     assert f"start: {len(ids)} servers of" in ended.err
-    tagged = cloud("servers", "tag", "add", "odd", *ids, "-y", "-o", "table", "--sort", "-id").out.splitlines()
+    tagged = cloud("servers", "tag", "odd", *ids, "-y", "-o", "table", "--sort", "-id").out.splitlines()
     assert [row.split()[0] for row in tagged] == ["ID", *sorted(ids, key=natural_key, reverse=True)]
 
 

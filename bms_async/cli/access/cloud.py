@@ -23,7 +23,6 @@ from bms_async.config import Settings
 
 from .known import KnownServers
 from .place import Place
-from .refusals import note_refusal
 from .settings import chosen_by, read_settings
 
 if TYPE_CHECKING:
@@ -117,6 +116,9 @@ async def open_client(
         except Exception as raised:  # noqa: BLE001 - raised again below, outside of the task group, which would wrap it
             error = raised
             if isinstance(raised, AuthenticationError):
+                # It knows all kinds of credentials, of which most commands need one.
+                from .refusals import note_refusal
+
                 note_refusal(raised, settings.auth)
         finally:
             tasks.cancel_scope.cancel()
