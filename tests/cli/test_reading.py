@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +14,8 @@ import pytest
 from bms_async.cli.access import seen
 from bms_async.cli.access.seen import Seen, find_seen
 from bms_async.cli.access.settings import read_settings
+from bms_async.cli.reading import servers
+from bms_async.cli.terminal.sorting import natural_key
 from tests.cli._helpers import Bms, told_by_simulator
 
 
@@ -175,3 +180,158 @@ def test_a_list_of_all_servers_leaves_their_tags_for_completion_and_else_the_clo
     assert cloud("servers", "list", changes={"XDG_STATE_HOME": str(tmp_path)}).code == 0
     listed = Seen.load(place)
     assert (listed.tags, listed.zones, listed.flavors) == (asked.tags, asked.zones, asked.flavors)
+
+
+@pytest.fixture(scope="module")
+def stopped(cloud: Bms) -> tuple[str, str, str]:
+    """A server, the job that stopped it, and the key of a run."""
+    *_, outcome, _ = cloud("stop", *cloud.ids("rack-3"), "-y", "--json", "--key", "rows").json
+    return outcome["server_id"], outcome["job_id"], "rows"
+
+
+READS = {
+    "servers list": ("servers", "list", "--tag", "rack-1", "--name", "bms-000041"),
+    "servers show": ("servers", "show", "SERVER"),
+    "jobs show": ("jobs", "show", "JOB"),
+    "jobs watch": ("jobs", "watch", "JOB"),
+    "runs list": ("runs", "list"),
+    "runs show": ("runs", "show", "KEY"),
+    "limits": ("limits", "servers.stop"),
+    "calls": ("calls", "servers.stop"),
+    "quota": ("quota",),
+    "login": ("login",),
+    "plan": ("stop", "SERVER", "--plan"),
+    "api": ("api", "GET", "/v1/{project_id}/baremetalservers/SERVER"),
+}
+
+
+@pytest.mark.parametrize("command", READS)
+def test_each_command_prints_the_same_data_in_each_form(
+    cloud: Bms, stopped: tuple[str, str, str], command: str
+) -> None:
+    words = dict(zip(("SERVER", "JOB", "KEY"), stopped, strict=True))
+    arguments = [re.sub("SERVER|JOB|KEY", lambda found: words[found[0]], each) for each in READS[command]]
+
+    def printed(form: str, *more: str) -> str:
+        ended = cloud(*arguments, "-o", form, *more)
+        assert ended.code in {0, 1 if "jobs" in command else 0}, ended
+        assert ended.out, ended
+        return ended.out
+
+    document = json.loads(printed("json"))
+    assert isinstance(document, dict) == (command in {"login", "plan", "api"})
+    head, *rows = csv.reader(io.StringIO(printed("csv")))
+    assert rows
+    assert {len(row) for row in rows} == {len(head)}
+    table = printed("table", "--no-header", "--columns", head[0], "--sort", f"-{head[0]}")
+    assert len(table.splitlines()) == len(rows)
+    if command != "plan":
+        assert len(printed("ids").splitlines()) == len(rows)
+    wrong = cloud(*arguments, "--columns", "colour")
+    assert (wrong.code, "there is no column colour; the columns are " in wrong.err) == (2, True)
+
+
+def test_outcomes_come_in_each_form_and_the_results_beside_them(cloud: Bms) -> None:
+    ids = cloud.ids("rack-4")[:5]
+    *outcomes, summary = json.loads(cloud("stop", *ids, "-y", "-o", "json").out)
+    assert {each["server_id"] for each in outcomes} == set(ids)
+    assert (summary["type"], summary["servers"]) == ("summary", len(ids))
+    ended = cloud("start", *ids, "-y", "-o", "csv", "--columns", "id,state,code")
+    head, *rows = csv.reader(io.StringIO(ended.out))
+    assert (head, {row[0] for row in rows}) == (["id", "state", "code"], set(ids))
+    assert f"start: {len(ids)} servers of" in ended.err
+    tagged = cloud("servers", "tag", "odd", *ids, "-y", "-o", "table", "--sort", "-id").out.splitlines()
+    assert [row.split()[0] for row in tagged] == ["ID", *sorted(ids, key=natural_key, reverse=True)]
+
+
+def test_a_list_in_a_pipe_is_a_table_where_it_is_asked_for(cloud: Bms) -> None:
+    # As under `watch`, which sets COLUMNS, and before `mail`.
+    ended = cloud("servers", "list", "--tag", "rack-1", "-o", "table", changes={"COLUMNS": "60"})
+    head, *rows = ended.out.splitlines()
+    assert head.split() == ["ID", "NAME", "STATUS"]
+    assert {len(row[: row.index("bms-")]) for row in rows} == {len(head[: head.index("NAME")])}
+    named = cloud("servers", "list", "--tag", "rack-1", "--header", "--sort", "-name", "-n", "2").out.splitlines()
+    assert [row.split("\t")[1] for row in named] == ["name", "bms-000079", "bms-000078"]
+    both = cloud("servers", "list", "--json", "-o", "csv")
+    assert (both.code, "--json is -o jsonl" in both.err) == (2, True)
+
+
+def test_how_many_servers_were_read_is_shown_while_they_wait_for_their_order(
+    cloud: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_PATIENCE", 0.0)
+    monkeypatch.setattr(servers, "_PAGE", 100)
+    assert "so far" not in cloud("servers", "list", "--sort", "name").err
+    monkeypatch.setattr(servers, "_hides_rows", lambda output: True)
+    ended = cloud("servers", "list", "--sort", "name")
+    assert "200 servers so far" in ended.err
+    assert ended.err.endswith("\x1b[J\x1b[?25h")
+    assert len(ended.out.splitlines()) == 300
+
+
+def test_any_call_keeps_its_limit_and_prints_what_the_cloud_has_answered(cloud: Bms) -> None:
+    def used() -> int:
+        [_, limit, *_] = cloud("limits", "servers.list", "--json").json
+        return int(limit["used"])
+
+    before = used()
+    ended = cloud("api", "get", "v1/{project_id}/baremetalservers/detail?limit=1", "--query", "offset=2", "-i")
+    head, _, body = ended.out.partition("\n\n")
+    assert (ended.code, ended.err, used() - before) == (0, "", 1)
+    assert head.startswith("HTTP 200\n")
+    assert "content-type: application/json" in head.lower()
+    assert [each["name"] for each in json.loads(body)["servers"]]
+    path = "/v1/{project_id}/baremetalservers/detail?limit=2"
+    assert (
+        cloud("api", "GET", path, "-o", "ids").out.split() == cloud("servers", "list", "--ids", "-n", "2").out.split()
+    )
+
+
+def test_a_call_that_changes_something_asks_first_and_says_where(cloud: Bms) -> None:
+    server_id = cloud.ids("rack-5")[0]
+    body = json.dumps({"os-stop": {"type": "HARD", "servers": [{"id": server_id}]}})
+    arguments = ["api", "POST", "/v1/{project_id}/baremetalservers/action", "--data"]
+    asked = cloud(*arguments, body)
+    assert (asked.code, asked.out) == (2, "")
+    place, question = asked.err.splitlines()
+    assert cloud.exports["BMS_ENDPOINT"] in place
+    assert question.startswith("bms: POST /v1/{project_id}/baremetalservers/action of project")
+    (cloud.state / "body.json").write_text(body)
+    for data, text in ((body, ""), ("@body.json", ""), ("-", body)):
+        done = cloud(*arguments, data, "--yes", "-o", "ids", text=text)
+        assert cloud("jobs", "show", done.out.strip()).code in {0, 1}, done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["GET", "/v1/{project_id}/nothing"], 1, "bms: 404 APIGW.0101: Nothing is published at"),
+        (["GET", "/v1/{project_id}/baremetalservers/none"], 1, "BMS.0040: No server has the id none"),
+        (["GET", "https://bms.example.com/v1/x"], 2, "expected a path such as"),
+        (["GET", "/v1/{server_id}"], 2, "fill in the other parts"),
+        (["GET", "/v1/Rück"], 2, "expected ASCII"),
+        (["GET", "/v1/../x"], 2, "without the parts . and .."),
+        (["GET", "/v1/x", "--query", "limit"], 2, "--query limit: expected NAME=VALUE"),
+        (["GET", "/v1/x", "--header-line", "X-Auth-Token: s3cr3t-token"], 2, "credentials come from the settings"),
+        (["PUT", "/v1/x", "-y", "--data", '{"s3cr3t-token'], 2, "--data: the text is no JSON"),
+        (["PUT", "/v1/x", "-y", "--data", "@none.json"], 2, "cannot read the body"),
+        (["FLY", "/v1/x"], 2, "'FLY' is not one of"),
+    ],
+)
+def test_a_call_that_cannot_be_made_is_told_with_what_was_expected(
+    cloud: Bms, arguments: list[str], code: int, told: str
+) -> None:
+    ended = cloud("api", *arguments)
+    assert (ended.code, ended.out) == (code, "")
+    assert told in ended.err
+    assert "s3cr3t-token" not in ended.err
+
+
+def test_a_secret_of_an_answer_is_printed_only_where_it_is_asked_for(cloud: Bms) -> None:
+    arguments = ["api", "POST", "/v2.1/{project_id}/os-keypairs", "-y", "--data"]
+    masked = cloud(*arguments, '{"keypair":{"name":"k1"}}')
+    assert json.loads(masked.out)["keypair"]["private_key"] == "***"
+    assert "1 secret of the answer is masked; --show-secrets prints them" in masked.err
+    shown = cloud(*arguments, '{"keypair":{"name":"k2"}}', "--show-secrets")
+    assert "PRIVATE KEY" in json.loads(shown.out)["keypair"]["private_key"]
+    assert "secret" not in shown.err

@@ -104,10 +104,8 @@ async def open_client(
     limits = shared_limits(settings) if settings.limits is not None else _own_limits(settings)
     # A command that needs no journal must not wait for one.
     alone = msgspec.structs.replace(settings, runs=None)
-    client, waits = (
-        BmsClient.from_settings(alone, limits=limits, runs=runs, transport=transport),
-        _Waits(limits, settings),
-    )
+    client = BmsClient.from_settings(alone, limits=limits, runs=runs, transport=transport)
+    waits = _Waits(limits, settings)
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waits.watch)
@@ -118,7 +116,7 @@ async def open_client(
         except Exception as raised:  # noqa: BLE001 - raised again below, outside of the task group, which would wrap it
             error = raised
             if isinstance(raised, AuthenticationError):
-                # It imports every kind of credentials.
+                # It knows all kinds of credentials, of which most commands need one.
                 from .refusals import note_refusal
 
                 note_refusal(raised, settings.auth)

@@ -2,18 +2,16 @@
 
 Guarantee: what changes something is confirmed, after the place was printed; a documented call keeps its limit; and no
 secret of an answer is printed unless that is asked for. How: values are masked whose names are those of secrets
-(`SECRET_NAMES`), and of headers only values are printed that cannot be one.
+(`answers.SECRET_NAMES`), and of headers only values are printed that cannot be one.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from operator import methodcaller
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import parse_qsl
 
 import anyio
@@ -26,26 +24,20 @@ from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import is_terminal, json_line, write
-from bms_async.cli.terminal.rows import Table, write_rows
+from bms_async.cli.terminal.rows import write_rows
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 from bms_async.cli.terminal.yaml_text import escape_unprintable, yaml_document
 from bms_async.redaction import MASK
 from bms_async.transport import DefaultTransport
 
-__all__ = ["SECRET_NAMES", "CallOptions", "call", "find_rows", "guess_service", "mask_secrets"]
+from .answers import find_rows, is_secret, mask_secrets, table_of
+
+__all__ = ["CallOptions", "call", "guess_service"]
 
 ServiceName: TypeAlias = Literal["bms", "compute", "identity"]
 
-SECRET_NAMES: Final = (
-    "adminpass", "password", "passwd", "passphrase", "privatekey", "secret", "secretkey", "secretaccesskey", "token",
-    "userdata",
-)  # fmt: skip
-"""How names of secrets end, in lower case and without signs between their words."""
-
 _READS: Final = frozenset({"GET", "HEAD"})
-_PAGING: Final = ("next", "page", "continuation")
-_IN_ADDRESSES: Final = re.compile(r"([?&](?:token|signature|x-amz-signature|password)=)[^&#\s]+", re.IGNORECASE)
 _SHOWN_HEADERS: Final = frozenset({
     "allow", "cache-control", "connection", "content-encoding", "content-language", "content-length", "content-type",
     "date", "etag", "expires", "keep-alive", "last-modified", "openstack-api-version", "retry-after", "server",
@@ -53,8 +45,6 @@ _SHOWN_HEADERS: Final = frozenset({
     "x-openstack-request-id", "x-request-id",
 })  # fmt: skip
 _LIMIT_HEADERS: Final = ("ratelimit-", "x-ratelimit-")
-_IDS: Final = ("id", "server_id", "job_id", "uuid", "name")
-_KEEP: Final = 3
 _UNNAMED: Final = "request: "
 """How errors begin of a call that is not documented."""
 
@@ -122,6 +112,7 @@ def call(options: CallOptions) -> int:
     body = None if options.data is None else _read_body(options.data)
     service = options.service or guess_service(path)
     settings = read_settings(options.cloud)
+    answers: list[object] = []
 
     async def main(stop: SignalHandler) -> int:
         async with AsyncExitStack() as stack:
@@ -151,10 +142,14 @@ def call(options: CallOptions) -> int:
                 print_error(f"interrupted{may}")
                 return Code.OK
             _print_head(options, recorder)
-            _print_answer(answer, options)
+            answers.append(answer)
         return Code.OK
 
-    return run_interruptibly(main)
+    code = run_interruptibly(main)
+    # Outside of the event loop, which a large answer or a slow reader would block.
+    for answer in answers:
+        _print_answer(answer, options)
+    return code
 
 
 def guess_service(path: str) -> ServiceName:
@@ -167,57 +162,6 @@ def guess_service(path: str) -> ServiceName:
     if version == "v3":
         return "identity"
     return "compute" if version.startswith("v2") else "bms"
-
-
-def mask_secrets(value: object) -> tuple[object, int]:
-    """Return an answer with its secrets masked, and how many there were.
-
-    Args:
-        value: The answer.
-    """
-    count = 0
-
-    def masked(value: object, name: str = "") -> object:
-        nonlocal count
-        if isinstance(value, Mapping):
-            return {key: masked(item, str(key)) for key, item in value.items()}
-        if isinstance(value, list):
-            return [masked(item, name) for item in value]
-        if not isinstance(value, str) or not value:
-            return value
-        if _is_secret(name):
-            count += 1
-            return MASK
-        shown, hits = _IN_ADDRESSES.subn(rf"\g<1>{MASK}", value)
-        count += hits
-        return shown if hits else value
-
-    return masked(value), count
-
-
-def find_rows(answer: object) -> list[Mapping[str, object]]:
-    """Return what the rows of an answer are: its list, its one object, or itself.
-
-    Args:
-        answer: The answer.
-    """
-    found = answer
-    if isinstance(answer, Mapping):
-        lists = [item for item in answer.values() if isinstance(item, list) and item and isinstance(item[0], Mapping)]
-        objects = [item for item in answer.values() if isinstance(item, Mapping)]
-        empty = [item for item in answer.values() if isinstance(item, list)]
-        if lists:
-            # `servers_links` comes second.
-            found = lists[0]
-        elif len(answer) == 1:
-            found = (objects or empty or [answer])[0]
-    items = found if isinstance(found, list) else [] if found is None else [found]
-    return [item if isinstance(item, Mapping) else {"value": item} for item in items]
-
-
-def _is_secret(name: str) -> bool:
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return plain.endswith(SECRET_NAMES) and not plain.startswith(_PAGING)
 
 
 def _split(typed: str, pairs: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
@@ -254,7 +198,7 @@ def _read_header(line: str) -> tuple[str, str]:
     name = name.strip()
     if not colon or not name:
         raise UsageError("--header-line: expected 'NAME: VALUE', such as 'OpenStack-API-Version: compute 2.60'")
-    if _is_secret(name) or name.lower() in {"authorization", "cookie", "proxy-authorization"}:
+    if is_secret(name) or name.lower() in {"authorization", "cookie", "proxy-authorization"}:
         raise UsageError(
             f"--header-line {strip_control_chars(name)}: others can read a command's arguments; credentials come from"
             " the settings"
@@ -300,7 +244,7 @@ def _print_answer(answer: object, options: CallOptions) -> None:
             write(_document(answer, is_yaml=output.form == "yaml"))
     else:
         rows = find_rows(answer)
-        write_rows(_table_of(rows), output, rows)
+        write_rows(table_of(rows), output, rows)
     if hidden:
         is_or_are = "is" if hidden == 1 else "are"
         print_error(f"{pluralize(hidden, 'secret')} of the answer {is_or_are} masked; --show-secrets prints them")
@@ -311,25 +255,3 @@ def _document(answer: object, *, is_yaml: bool) -> str:
     if is_yaml:
         return yaml_document(msgspec.json.decode(text))
     return escape_unprintable(f"{msgspec.json.format(text.strip(), indent=2)}\n" if is_terminal() else text)
-
-
-def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table[Mapping[str, Any]]:
-    """Return the columns of an answer: all fields of its rows; the usual ones are those that fit into a cell."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    nested = {name for row in rows for name, value in row.items() if isinstance(value, Mapping | list)}
-    columns = {name.lower().replace("-", "_"): methodcaller("get", name) for name in names}
-    flat = [name for name in names if name not in nested] or names
-    usual = [*_ordered(name.lower().replace("-", "_") for name in flat)]
-    return Table(columns, usual, _id_of, dict, keep=_KEEP)
-
-
-def _ordered(names: Iterator[str]) -> Iterator[str]:
-    """Yield names, those of ids first."""
-    found = list(names)
-    first = [name for name in _IDS if name in found]
-    yield from dict.fromkeys([*first, *found])
-
-
-def _id_of(row: Mapping[str, Any]) -> str | None:
-    found = (row.get(name) for name in _IDS)
-    return next((str(value) for value in found if value), None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -28,12 +31,15 @@ from bms_async.cli.terminal.words import quote
 
 if TYPE_CHECKING:
     from bms_async import BmsClient
+    from bms_async.cli.terminal.progress import Screen
     from bms_async.config import Settings
 
 __all__ = ["TABLE", "ListOptions", "list_servers", "show_servers"]
 
 _CONCURRENT_READS = 8
 _PAGE: Final = 1000
+_PATIENCE: Final = 2.0
+"""Seconds until the number of servers that were read is shown, where no row is to be seen."""
 
 TABLE: Final = Table[Server](
     columns={
@@ -110,7 +116,14 @@ async def _write_list(cloud: OpenClient, options: ListOptions, output: OutputOpt
         servers = find_servers(bms, options.filters, page_size=page_size)
         if options.limit is None and options.filters == Filters():
             servers = _noting(servers, cloud.settings)
-        count = await write_rows_aside(TABLE, output, servers, limit=options.limit)
+        if not _hides_rows(output):
+            count = await write_rows_aside(TABLE, output, servers, limit=options.limit)
+        else:
+            counter = _Counter()
+            try:
+                count = await write_rows_aside(TABLE, output, counter.count(servers), limit=options.limit)
+            finally:
+                await counter.clear()
     if not count and is_terminal():
         print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
 
@@ -122,6 +135,47 @@ async def _noting(servers: AsyncIterator[Server], settings: Settings) -> AsyncIt
         seen.add(server)
         yield server
     await anyio.to_thread.run_sync(seen.saved_now, settings)
+
+
+def _hides_rows(output: OutputOptions) -> bool:
+    """Return whether somebody waits at a terminal and sees no row: they are held for their order, or go to a file."""
+    if not sys.stderr.isatty():
+        return False
+    try:
+        return output.sort is not None or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+class _Counter:
+    """Shows how many servers were read so far, once that takes a while."""
+
+    def __init__(self) -> None:
+        self._screen: Screen | None = None
+
+    async def count(self, servers: AsyncIterator[Server]) -> AsyncIterator[Server]:
+        """Yield servers, and show their number from time to time."""
+        count, due = 0, anyio.current_time() + _PATIENCE
+        async for server in servers:
+            yield server
+            count += 1
+            if count % _PAGE == 0 and anyio.current_time() >= due:
+                await self._show(f"{count:,} servers so far")
+
+    async def _show(self, text: str) -> None:
+        # Reads that end soon do without what draws.
+        from rich.text import Text
+
+        from bms_async.cli.terminal.progress import Screen
+
+        self._screen = self._screen or Screen()
+        await self._screen.draw([Text(text, style="dim")])
+
+    async def clear(self) -> None:
+        """Erase the number."""
+        if self._screen is not None:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await self._screen.clear()
 
 
 async def _write_ids(bms: BmsClient, options: ListOptions) -> int:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 __all__ = ["RowWriter", "Table", "write_record", "write_rows", "write_rows_aside"]
 
-_PIECE: Final = 100
+_PIECE: Final = 50
 _DESCENDING: Final = (":desc", ":asc")
 
 

@@ -5,8 +5,7 @@ the text as it is. How: numbers, ``true``, ``false`` and ``null`` are written as
 it has nothing but letters and a few signs, and is no word that YAML takes for something else; each other text is in
 double quotes, whose escapes are those of JSON.
 
-Rejected: the emitter of PyYAML. It takes 40 times as long, minutes for a large fleet, and what it writes of U+0085 it
-reads back as a line feed.
+Rejected: the emitter of PyYAML, which takes 1.7 ms a server beside 0.2 ms here, and would hold the event loop.
 """
 
 from __future__ import annotations
