@@ -10,7 +10,7 @@ import click
 from . import options
 from .ending import EXIT_CODES, end
 from .help import Command, Group
-from .options import argument, option
+from .options import OUTPUT, argument, option
 from .shared import pick_cloud
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["runs", "worker"]
 
-_keys = argument("keys", nargs=-1, required=True, metavar="KEY...", description="Runs; `bms runs list` shows them.")
-_key = argument("key", metavar="KEY", description="The run; `bms runs list` shows them.")
+_keys = argument(
+    "keys", nargs=-1, required=True, metavar="KEY...", description="Runs, or last; `bms runs list` shows them."
+)
+_key = argument("key", metavar="KEY", description="The run, or last; `bms runs list` shows them.")
 _everywhere = option("--all", "everywhere", is_flag=True, help="Of all clouds and projects in the journal.")
 _common = options.apply(options.output("runs.run_texts:TABLE"), options.cloud, options.journal)
 _common_of_outcomes = options.apply(options.output("following.outcomes:TABLE"), options.cloud, options.journal)
@@ -55,14 +57,30 @@ def _list(*, only_open: bool, everywhere: bool, output: OutputOptions, cloud: st
 
 @runs.command("show", epilog=EXIT_CODES)
 @_keys
+@option("--failed", "only_failed", is_flag=True, help="Only the servers that are not as asked, all of them.")
+@option("--ids", is_flag=True, section=OUTPUT, help="With --failed: their ids only, one a line.")
 @_common
-def _show(*, keys: Sequence[str], output: OutputOptions, cloud: str | None, journal: str | None) -> None:
+def _show(
+    *,
+    keys: Sequence[str],
+    only_failed: bool,
+    ids: bool,
+    output: OutputOptions,
+    cloud: str | None,
+    journal: str | None,
+) -> None:
     """Show how far runs are, by state and by reason, and whether a worker has them."""
 
     def work() -> int:
         from .runs.commands import show_runs
+        from .terminal.exit import UsageError
 
-        return show_runs(keys, _read(output=output, cloud=cloud, journal=journal))
+        if ids and not only_failed:
+            raise UsageError("--ids: expected --failed beside it; -o ids prints the names of the runs")
+        if ids and output.form not in {None, "ids"}:
+            raise UsageError(f"--ids is -o ids; leave it out beside {'--json' if output.json else '-o'}")
+        shown = output._replace(form="ids") if ids else output
+        return show_runs(keys, _read(output=shown, cloud=cloud, journal=journal), only_failed=only_failed)
 
     end(work)
 
@@ -70,6 +88,7 @@ def _show(*, keys: Sequence[str], output: OutputOptions, cloud: str | None, jour
 @runs.command("watch", epilog=EXIT_CODES)
 @_key
 @options.quiet
+@options.failed_to
 @options.report
 @options.serve
 @_common_of_outcomes
@@ -78,6 +97,7 @@ def _watch(
     key: str,
     quiet: bool,
     report: str | None,
+    failed_to: str | None,
     serve: int | None,
     output: OutputOptions,
     cloud: str | None,
@@ -89,7 +109,7 @@ def _watch(
         from .runs.commands import watch_run
 
         reading = _read(output=output, cloud=cloud, journal=journal)
-        return watch_run(key, reading, quiet=quiet, report=report, serve=serve)
+        return watch_run(key, reading, quiet=quiet, report=report, failed_to=failed_to, serve=serve)
 
     end(work)
 
@@ -119,7 +139,7 @@ for _name, (_status, _doc) in _CHANGES.items():
 @option("--unknown", is_flag=True, help="Also reboot servers again that may have been rebooted.")
 @option("--wave", type=click.IntRange(min=1), metavar="N", help="Have at most N servers in flight; default: as before.")
 @option("--abort-above", metavar="SHARE", help="Abort when more than this share failed; default: as before.")
-@option("--verify", is_flag=True, help="Read the states of the servers back at the end.")
+@option("--verify", is_flag=True, help="Read the states of the servers back at the end; default: as before.")
 @option("--detach", is_flag=True, help="Only write the run down, for bms worker to carry it out.")
 @option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @options.rollout
@@ -128,6 +148,7 @@ for _name, (_status, _doc) in _CHANGES.items():
     help="As fast as the limits allow, though the ended run was a rollout.",
 )  # fmt: skip
 @options.quiet
+@options.failed_to
 @options.report
 @options.serve
 @_common_of_outcomes
@@ -144,6 +165,7 @@ def _retry(
     quiet: bool,
     output: OutputOptions,
     report: str | None,
+    failed_to: str | None,
     serve: int | None,
     cloud: str | None,
     journal: str | None,
@@ -157,7 +179,8 @@ def _retry(
 
     def work() -> int:
         from .acting.power_options import read_share
-        from .runs.commands import RetryOptions, retry_run
+        from .runs.commands import retry_run
+        from .runs.retrying import RetryOptions
         from .selection.rollouts import make_rollout
 
         retry = RetryOptions(
@@ -172,9 +195,10 @@ def _retry(
             yes=yes,
             quiet=quiet,
             report=report,
-            serve=serve,
+            failed_to=failed_to,
+            output=output,
         )
-        return retry_run(key, retry, _read(output=output, cloud=cloud, journal=journal))
+        return retry_run(key, retry, _read(output=output, cloud=cloud, journal=journal), serve=serve)
 
     end(work)
 

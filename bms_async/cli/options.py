@@ -28,6 +28,7 @@ __all__ = [
     "complete_columns",
     "complete_file",
     "each",
+    "failed_to",
     "file",
     "filters",
     "groups_known",
@@ -247,6 +248,10 @@ report = option(
     "--report", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
     help="Write a report: FILE.html is a page, FILE.txt text to be mailed, FILE.csv a row for each server.",
 )  # fmt: skip
+failed_to = option(
+    "--failed-to", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
+    help="Write the ids of all servers that are not as asked, one a line, as --file reads them.",
+)  # fmt: skip
 serve = option(
     "--serve", type=click.IntRange(0, 65535), metavar="PORT", section=OUTPUT,
     help="Show the page on this machine while the run goes on, at http://127.0.0.1:PORT/; 0: any free port.",
@@ -277,7 +282,7 @@ rollout = apply(
 )  # fmt: skip
 selection = apply(file, filters)
 """Which servers a command changes, beside ids."""
-printing = apply(output("following.outcomes:TABLE"), quiet, report, serve, cloud)
+printing = apply(output("following.outcomes:TABLE"), quiet, failed_to, report, serve, cloud)
 """What a command prints of the servers that it changes, and where."""
 power = apply(
     ids,
@@ -293,7 +298,9 @@ power = apply(
     option("--detach", is_flag=True, section=RUN,
            help="Only write the run down, for bms worker to carry it out."),
     option("--resume", metavar="KEY", section=RUN, shell_complete=complete_file,
-           help="Resume an interrupted run; `bms runs list` shows the keys."),
+           help="Go on with a run that was interrupted: its name (see bms runs list), or last."),
+    option("--retry-failed", metavar="KEY", section=RUN,
+           help="Ask again for the servers of an ended run that are not as asked: its name, or last."),
     option("--journal", metavar="URL", section=RUN, help=_JOURNAL),
     option("--no-journal", is_flag=True, section=RUN,
            help="Keep the run in memory alone: killed, it cannot be resumed."),

@@ -17,7 +17,7 @@ from .durable import find_run
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
 
-__all__ = ["check_new_key", "is_last", "resolve_key"]
+__all__ = ["check_new_key", "check_typed_key", "is_last", "resolve_key"]
 
 _DAY = 86400
 
