@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bms_async.cli.following.display import Display
 from tests.cli._helpers import PATIENCE, Bms, simulator
 
 WAVE = 100
@@ -71,6 +72,34 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     assert summary["left"] == 0
     again = healthy_cloud("stop", "--resume", key, "-y")
     assert (again.code, "nothing is left of it" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("how", ["--json", "--quiet"])
+def test_ctrl_c_once_pauses_a_run_at_once_and_waits_for_what_is_under_way(
+    healthy_cloud: Bms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    bms, sample = Bms(healthy_cloud.exports, tmp_path), Display.sample
+    presses: list[int] = []
+
+    def sample_and_press(display: Display) -> None:
+        sample(display)
+        if display.under_way() and not presses:
+            presses.append(display.under_way())
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Display, "sample", sample_and_press)
+    ended = bms("reboot", "--tag", "__type_baremetal", "-y", "--wave", "40", "--key", "tonight", how)
+    run = bms.run("tonight")
+    assert (ended.code, run["status"], run["in_flight"]) == (130, "paused", 0)
+    assert run["submitted"] == run["by_state"]["SUCCEEDED"] == run["done"] < 300
+    assert "no further server is asked for; waiting for " in ended.err
+    assert "Ctrl-C again to let go" in ended.err
+    assert f"the run tonight is paused, and nothing more is sent: {300 - run['done']} servers left. To" in ended.err
+    assert "bms reboot --resume tonight" in ended.err
+    if how == "--json":
+        assert (ended.json[-1]["exit_code"], ended.json[-1]["left"]) == (130, 300 - run["done"])
+        resumed = bms("reboot", "--resume", "last", "-y", "--json")
+        assert (resumed.code, resumed.json[-1]["by_state"]["SUCCEEDED"]) == (0, 300)
 
 
 def test_ctrl_c_once_waits_for_what_is_under_way_and_says_how_to_ask_for_the_rest(healthy_cloud: Bms) -> None:
