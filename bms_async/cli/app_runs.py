@@ -11,7 +11,7 @@ from . import options
 from .completing import complete_clouds, complete_runs
 from .ending import EXIT_CODES, end
 from .help import Command, Group
-from .options import argument, option
+from .options import OUTPUT, argument, option
 from .shared import pick_cloud
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ __all__ = ["runs", "worker"]
 
 _keys = argument(
     "keys", nargs=-1, required=True, metavar="KEY...", shell_complete=complete_runs,
-    description="Runs; `bms runs list` shows them.",
+    description="Runs, or last; `bms runs list` shows them.",
 )  # fmt: skip
 _key = argument(
-    "key", metavar="KEY", shell_complete=complete_runs, description="The run; `bms runs list` shows them."
+    "key", metavar="KEY", shell_complete=complete_runs, description="The run, or last; `bms runs list` shows them."
 )  # fmt: skip
 _everywhere = option("--all", "everywhere", is_flag=True, help="Runs of all clouds and projects in the journal.")
 _common = options.apply(options.output("runs.run_texts:TABLE"), options.cloud, options.journal)
@@ -61,14 +61,30 @@ def _list(*, only_open: bool, everywhere: bool, output: OutputOptions, cloud: st
 
 @runs.command("show", epilog=EXIT_CODES)
 @_keys
+@option("--failed", "only_failed", is_flag=True, help="Only the servers that are not as asked, all of them.")
+@option("--ids", is_flag=True, section=OUTPUT, help="With --failed: their ids only, one a line.")
 @_common
-def _show(*, keys: Sequence[str], output: OutputOptions, cloud: str | None, journal: str | None) -> None:
+def _show(
+    *,
+    keys: Sequence[str],
+    only_failed: bool,
+    ids: bool,
+    output: OutputOptions,
+    cloud: str | None,
+    journal: str | None,
+) -> None:
     """Show how far runs are, by state and by reason, and whether a worker has them."""
 
     def work() -> int:
         from .runs.commands import show_runs
+        from .terminal.exit import UsageError
 
-        return show_runs(keys, _read(output=output, cloud=cloud, journal=journal))
+        if ids and not only_failed:
+            raise UsageError("--ids: expected --failed beside it; -o ids prints the names of the runs")
+        if ids and output.form not in {None, "ids"}:
+            raise UsageError(f"--ids is -o ids; leave it out beside {'--json' if output.json else '-o'}")
+        shown = output._replace(form="ids") if ids else output
+        return show_runs(keys, _read(output=shown, cloud=cloud, journal=journal), only_failed=only_failed)
 
     end(work)
 
@@ -76,6 +92,7 @@ def _show(*, keys: Sequence[str], output: OutputOptions, cloud: str | None, jour
 @runs.command("watch", epilog=EXIT_CODES)
 @_key
 @options.quiet
+@options.failed_to
 @options.report
 @options.serve
 @_common_of_outcomes
@@ -84,6 +101,7 @@ def _watch(
     key: str,
     quiet: bool,
     report: str | None,
+    failed_to: str | None,
     serve: int | None,
     output: OutputOptions,
     cloud: str | None,
@@ -95,7 +113,7 @@ def _watch(
         from .runs.commands import watch_run
 
         reading = _read(output=output, cloud=cloud, journal=journal)
-        return watch_run(key, reading, quiet=quiet, report=report, serve=serve)
+        return watch_run(key, reading, quiet=quiet, report=report, failed_to=failed_to, serve=serve)
 
     end(work)
 
@@ -125,7 +143,7 @@ for _name, (_status, _doc) in _CHANGES.items():
 @option("--unknown", is_flag=True, help="Also those that may have been rebooted already: they may be rebooted twice.")
 @option("--wave", type=click.IntRange(min=1), metavar="N", help="At most N servers under way; default: as before.")
 @option("--abort-above", metavar="SHARE", help="Abort when more than this share failed; default: as before.")
-@option("--verify", is_flag=True, help="Read the status of each server at the end, and compare.")
+@option("--verify", is_flag=True, help="Read the status of each server at the end, and compare; default: as before.")
 @option("--detach", is_flag=True, help="Write the run into the journal, and leave it to `bms worker`.")
 @option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @options.rollout
@@ -134,6 +152,7 @@ for _name, (_status, _doc) in _CHANGES.items():
     help="As fast as the limits allow, even if the ended run was a rollout.",
 )  # fmt: skip
 @options.quiet
+@options.failed_to
 @options.report
 @options.serve
 @_common_of_outcomes
@@ -150,6 +169,7 @@ def _retry(
     quiet: bool,
     output: OutputOptions,
     report: str | None,
+    failed_to: str | None,
     serve: int | None,
     cloud: str | None,
     journal: str | None,
@@ -163,7 +183,8 @@ def _retry(
 
     def work() -> int:
         from .acting.power_options import read_share
-        from .runs.commands import RetryOptions, retry_run
+        from .runs.commands import retry_run
+        from .runs.retrying import RetryOptions
         from .selection.rollouts import make_rollout
 
         retry = RetryOptions(
@@ -178,9 +199,10 @@ def _retry(
             yes=yes,
             quiet=quiet,
             report=report,
-            serve=serve,
+            failed_to=failed_to,
+            output=output,
         )
-        return retry_run(key, retry, _read(output=output, cloud=cloud, journal=journal))
+        return retry_run(key, retry, _read(output=output, cloud=cloud, journal=journal), serve=serve)
 
     end(work)
 

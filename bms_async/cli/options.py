@@ -29,6 +29,7 @@ __all__ = [
     "complete_columns",
     "complete_file",
     "each",
+    "failed_to",
     "file",
     "filters",
     "groups_known",
@@ -252,6 +253,10 @@ report = option(
     "--report", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
     help="Write a report: FILE.html is a page, FILE.txt text to be mailed, FILE.csv a row for each server.",
 )  # fmt: skip
+failed_to = option(
+    "--failed-to", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
+    help="Write the ids of all servers that are not as asked, one a line, as --file reads them.",
+)  # fmt: skip
 serve = option(
     "--serve", type=click.IntRange(0, 65535), metavar="PORT", section=OUTPUT,
     help="Show the page on this machine while the run goes on, at http://127.0.0.1:PORT/; 0: any free port.",
@@ -282,7 +287,7 @@ rollout = apply(
 )  # fmt: skip
 selection = apply(file, filters)
 """Which servers a command changes, beside ids."""
-printing = apply(output("following.outcomes:TABLE"), quiet, report, serve, cloud)
+printing = apply(output("following.outcomes:TABLE"), quiet, failed_to, report, serve, cloud)
 """What a command prints of the servers that it changes, and where."""
 power = apply(
     ids,
@@ -298,7 +303,9 @@ power = apply(
     option("--detach", is_flag=True, section=RUN,
            help="Write the run into the journal, and leave it to `bms worker`."),
     option("--resume", metavar="KEY", section=RUN, shell_complete=complete_runs,
-           help="Resume an interrupted run; `bms runs list` shows the keys."),
+           help="Go on with a run that was interrupted: its key (see `bms runs list`), or last."),
+    option("--retry-failed", metavar="KEY", section=RUN, shell_complete=complete_runs,
+           help="Ask again for the servers of an ended run that are not as asked: its key, or last."),
     option("--journal", metavar="URL", section=RUN, help=_JOURNAL),
     option("--no-journal", is_flag=True, section=RUN,
            help="Keep the run in memory alone: if it is killed, it cannot be resumed."),

@@ -174,6 +174,11 @@ class DurableRun:
         return decode_options(self._kept.options).rollout is not None
 
     @property
+    def verify(self) -> bool:
+        """Whether the states of its servers are read back before their outcomes are known."""
+        return decode_options(self._kept.options).verify
+
+    @property
     def abort_above(self) -> float | None:
         """The share of failures above which it is aborted; None for never."""
         return self._kept.abort_above

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bms_async.cli.following.display import Display
 from tests.cli._helpers import PATIENCE, Bms, simulator
 
 WAVE = 100
@@ -51,6 +52,15 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     assert f"bms runs resume {key}" in text
     assert f"bms runs cancel {key}" in text
 
+    with closing(sqlite3.connect(healthy_cloud.journal)) as connection:
+        [[job_id], *_] = connection.execute("SELECT job FROM bms_async_batches WHERE job IS NOT NULL").fetchall()
+    watched = healthy_cloud("jobs", "watch", job_id, "--json")
+    assert (watched.code, watched.json[-1]["servers"], watched.json[-1]["failed"]) == (0, WAVE / 4, 0)
+    shown = healthy_cloud("jobs", "show", job_id, "--json")
+    assert (shown.code, shown.json[0]["sub_jobs_total"], len(shown.json[0]["sub_jobs"])) == (0, WAVE / 4, WAVE / 4)
+    assert "25 servers: 25 SUCCESS" in healthy_cloud("jobs", "show", job_id).out
+    assert healthy_cloud("jobs", "watch", job_id).out.startswith("1 of 1 job ended: 25 servers, 0 failed")
+
     assert healthy_cloud("start", "--resume", key, "-y").code == 2
     resumed = healthy_cloud("stop", "--resume", key, "-y", "--json")
     *outcomes, summary = resumed.json
@@ -64,25 +74,70 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     assert (again.code, "nothing is left of it" in again.err) == (2, True)
 
 
-def test_a_run_in_memory_is_let_go_by_the_second_ctrl_c_and_its_jobs_can_be_watched(healthy_cloud: Bms) -> None:
-    fault = {"operation": "jobs.get", "fault": {"type": "Delay", "seconds": 3600.0}}
-    add_faults(healthy_cloud, *({**fault, "nth": nth} for nth in (1, 2, 3, 4)))
+@pytest.mark.parametrize("how", ["--json", "--quiet"])
+def test_ctrl_c_once_pauses_a_run_at_once_and_waits_for_what_is_under_way(
+    healthy_cloud: Bms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    bms, sample = Bms(healthy_cloud.exports, tmp_path), Display.sample
+    presses: list[int] = []
+
+    def sample_and_press(display: Display) -> None:
+        sample(display)
+        if display.under_way() and not presses:
+            presses.append(display.under_way())
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Display, "sample", sample_and_press)
+    ended = bms("reboot", "--tag", "__type_baremetal", "-y", "--wave", "40", "--key", "tonight", how)
+    run = bms.run("tonight")
+    assert (ended.code, run["status"], run["in_flight"]) == (130, "paused", 0)
+    assert run["submitted"] == run["by_state"]["SUCCEEDED"] == run["done"] < 300
+    assert "no further server is asked for; waiting for " in ended.err
+    assert "Ctrl-C again to let go" in ended.err
+    assert f"the run tonight is paused, and nothing more is sent: {300 - run['done']} servers left. To" in ended.err
+    assert "bms reboot --resume tonight" in ended.err
+    if how == "--json":
+        assert (ended.json[-1]["exit_code"], ended.json[-1]["left"]) == (130, 300 - run["done"])
+        resumed = bms("reboot", "--resume", "last", "-y", "--json")
+        assert (resumed.code, resumed.json[-1]["by_state"]["SUCCEEDED"]) == (0, 300)
+
+
+def test_ctrl_c_once_waits_for_what_is_under_way_and_says_how_to_ask_for_the_rest(healthy_cloud: Bms) -> None:
+    add_faults(healthy_cloud, {"operation": "jobs.get", "nth": 1, "fault": {"type": "Delay", "seconds": 1.0}})
     arguments = ["reboot", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE), "--no-journal"]
     with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
         terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and no_fault_waits(healthy_cloud))
+        terminal.send("\x03")
+        assert terminal.end() == 130
+        text = terminal.text
+    assert "no further server is asked for; waiting for " in text
+    ended = int(text.partition(" succeeded, ")[0].split()[-1])
+    assert ended % WAVE == 0
+    assert f"{ended}/300" in text
+    assert f"{300 - ended} skipped" in text
+    assert "UNKNOWN" not in text
+    assert "SKIPPED: Nothing was done to it: the run ended before its turn." in text
+    file = text.partition("bms reboot --file ")[2].split()[0]
+    [plan] = healthy_cloud("reboot", "--file", file, "--plan", "--json").json
+    assert plan["servers"] == 300 - ended
+    assert Path(file).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_in_memory_is_let_go_by_the_second_ctrl_c_and_its_jobs_can_be_watched(endless_cloud: Bms) -> None:
+    arguments = ["reboot", "--tag", "rack-6", "-y", "--wave", "20", "--no-journal"]
+    with endless_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
+        terminal.wait_for_text("20 asked")
         terminal.interrupt_twice()
         assert terminal.end() == 130
         text = terminal.text
-    assert "reboot: 300 servers of project" in text
+    assert "reboot: 40 servers of project" in text
+    assert "no longer waiting for 20 under way, whose jobs go on in the cloud" in text
     assert "UNKNOWN: The job was accepted, and the run did not wait for it; it continues in the cloud." in text
-    assert "SKIPPED: Nothing was done to it: the run ended before its turn." in text
+    assert "20 servers may have been rebooted. To ask again for the others only:" in text
+    assert "| bms reboot -" in text
     job_id = text.partition("bms jobs watch ")[2].split()[0]
-    watched = healthy_cloud("jobs", "watch", job_id, "--json")
-    assert (watched.code, watched.json[-1]["servers"], watched.json[-1]["failed"]) == (0, WAVE, 0)
-    shown = healthy_cloud("jobs", "show", job_id, "--json")
-    assert (shown.code, shown.json[0]["sub_jobs_total"], len(shown.json[0]["sub_jobs"])) == (0, WAVE, WAVE)
-    assert f"{WAVE} servers: {WAVE} SUCCESS" in healthy_cloud("jobs", "show", job_id).out
-    assert healthy_cloud("jobs", "watch", job_id).out.startswith(f"1 of 1 job ended: {WAVE} servers, 0 failed")
+    [shown] = endless_cloud("jobs", "show", job_id, "--json").json
+    assert shown["sub_jobs_total"] == 20
 
 
 PRESSED = """
@@ -140,8 +195,9 @@ def test_servers_whose_answer_was_not_waited_for_are_settled_by_their_states(
         arguments = [action, "--tag", "__type_baremetal", "-y", "--wave", "20", "--key", "tonight"]
         with bms.on_a_terminal(*arguments, columns=200) as terminal:
             terminal.wait_for(lambda: no_fault_waits(bms))
-            terminal.send("\x03")
-            assert terminal.end() == 130
+            # The answer is not waited for, as it is after Ctrl-C.
+            terminal.process.send_signal(signal.SIGTERM)
+            assert terminal.end() == 143
         *outcomes, summary = bms(action, "--resume", "tonight", "-y", "--json").json
         assert len({each["server_id"] for each in outcomes}) == len(outcomes) == summary["servers"] == 60
         assert summary["by_state"]["UNKNOWN"] <= unknown

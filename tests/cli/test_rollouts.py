@@ -308,7 +308,7 @@ def test_a_run_with_a_blocked_group_says_how_its_rest_may_be_tried_again(cloud: 
     ids = "\n".join([failing[0], *cloud.ids("rack-3")[:2]])
     ended = cloud("reboot", "--max-unavailable", "1", "-y", "-q", "--key", "stuck", text=ids)
     assert (ended.code, cloud.run("stuck")["by_state"]["SKIPPED"]) == (1, 2)
-    assert ended.err.endswith("  bms runs retry stuck\n")
+    assert ended.err.endswith("with the options of its rollout:\n  bms reboot --retry-failed stuck\n")
 
 
 def test_the_progress_has_groups_and_what_is_unavailable(healthy_cloud: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +331,7 @@ def test_outside_of_the_window_nothing_begins_and_the_progress_says_why(healthy_
         assert "0 asked" in terminal.text
         terminal.send("\x03")
         assert terminal.end() == 130
-        assert "nothing was asked for" in terminal.text
+        assert "no further server is asked for; none is under way" in terminal.text
 
 
 def standing(**fields: Any) -> Progress:

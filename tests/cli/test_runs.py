@@ -62,7 +62,7 @@ def test_a_run_that_is_only_written_down_is_steered_from_anywhere(bms: Bms) -> N
     watched = bms("runs", "watch", "one", "--json")
     assert (watched.code, len(watched.json)) == (1, 41)
     assert watched.json[-1]["by_state"]["SKIPPED"] == 40
-    assert "bms runs retry one" in watched.err
+    assert "bms stop --retry-failed one" in watched.err
     assert bms("runs", "list", "--open").out == ""
     assert arrived(bms, "servers.stop") == 0
 

@@ -14,6 +14,7 @@ from bms_async.cli.rolling import RolloutArguments, rollout_arguments
 from bms_async.cli.selection.filters import FilterArguments, Filters, make_filters
 from bms_async.cli.selection.rollouts import make_rollout
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.rows import RowWriter
 
@@ -32,6 +33,7 @@ class CommonArguments(RolloutArguments, FilterArguments):
     output: OutputOptions
     quiet: bool
     report: str | None
+    failed_to: str | None
     serve: int | None
     cloud: str | None
 
@@ -52,6 +54,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
         output: The form of outcomes as rows, and of the plan as a record.
         quiet: Whether to print failures only.
         report: Where a report of the run is written, in the form of its suffix.
+        failed_to: Where a list of the servers that are not as asked is written.
         serve: The port on which the page of the run is served; 0 for any that is free.
     """
 
@@ -67,6 +70,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputOptions = OutputOptions()
     quiet: bool = False
     report: str | None = None
+    failed_to: str | None = None
     serve: int | None = None
 
 
@@ -93,6 +97,7 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
         output=typed["output"],
         quiet=typed["quiet"],
         report=typed["report"],
+        failed_to=typed["failed_to"],
         serve=typed["serve"],
     )
     return msgspec.structs.asdict(options)
@@ -113,6 +118,7 @@ def check_common(options: CommonOptions) -> None:
         # What is wrong with its columns is said before anything is asked.
         RowWriter(TABLE, options.output)
     check_report(options.report)
+    check_output_file("--failed-to", options.failed_to)
 
 
 def read_share(text: str) -> float:

@@ -159,7 +159,9 @@ class _Command:
         )
         follower.heed(self._stop)
         code = await follower.follow()
-        code = await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
+        code = await follower.conclude(
+            code, quiet=options.quiet, report=options.report, stop=self._stop, failed_to=options.failed_to
+        )
         if task.unchanged and not options.quiet:
             print_error(self._unchanged)
         return code

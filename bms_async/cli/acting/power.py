@@ -34,6 +34,8 @@ from bms_async.cli.runs.durable import (
     wait_for_the_run,
 )
 from bms_async.cli.runs.journal import NOTHING_SENT, open_journal
+from bms_async.cli.runs.last import resolve_key
+from bms_async.cli.runs.retrying import RetryOptions, retry_failed
 from bms_async.cli.runs.saved import SavedRun, is_file, key_of_file, read_resumed, resume_lock
 from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.learning import check_credentials_by, learn_servers
@@ -71,7 +73,7 @@ def act(action: Action, options: PowerOptions) -> int:
         if saved is not None:
             named: list[str] | None = list(saved.unasked)
             options = msgspec.structs.replace(options, key=key_of_file(options.resume or ""))
-        elif options.resume is not None:
+        elif options.resume is not None or options.retry_failed is not None:
             named = []
         else:
             named = read_ids(options.ids, options.file, filters=options.filters)
@@ -82,7 +84,7 @@ def act(action: Action, options: PowerOptions) -> int:
         async def main(stop: SignalHandler) -> int:
             async with AsyncExitStack() as stack:
                 runs = None
-                if _needs_journal(options, named) or (options.resume is not None and file is None):
+                if _needs_journal(options, named) or _goes_on(options, file):
                     opening = open_journal(settings, options.journal, otherwise=NOTHING_SENT)
                     runs = await stack.enter_async_context(opening)
                 cloud = await stack.enter_async_context(open_client(settings, runs))
@@ -93,6 +95,11 @@ def act(action: Action, options: PowerOptions) -> int:
                     return await _PowerCommand(action, options, cloud, stop, screen, saved=saved, live=live).run(named)
 
         return run_interruptibly(main)
+
+
+def _goes_on(options: PowerOptions, file: str | None) -> bool:
+    """Return whether it goes on with a run in the journal, or with what such a run has left."""
+    return options.retry_failed is not None or (options.resume is not None and file is None)
 
 
 def _needs_journal(options: PowerOptions, named: list[str] | ListedServers | None) -> bool:
@@ -125,6 +132,8 @@ class _PowerCommand:
 
     async def run(self, named: list[str] | None) -> int:
         options, saved = self._options, self._saved
+        if options.retry_failed is not None:
+            return await self._retry(options.retry_failed)
         if options.resume is not None and saved is None:
             return await self._resume(options.resume)
         if saved is not None:
@@ -166,6 +175,7 @@ class _PowerCommand:
 
     async def _resume(self, key: str) -> int:
         options, bms = self._options, self._cloud.bms
+        key = await resolve_key(self._cloud, key, action=self._action, only_open=True)
         run = await find_resumable(bms, self._action, key)
         left = (run.progress.total or 0) - run.progress.done
         await check_credentials(bms)
@@ -182,6 +192,34 @@ class _PowerCommand:
         await self._confirm(left)
         return await self._carry_on(run)
 
+    async def _retry(self, key: str) -> int:
+        options = self._options
+        key = await resolve_key(self._cloud, key, action=self._action)
+        run = await find_run(self._cloud.bms, key)
+        if run is None:
+            raise UsageError(
+                f"--retry-failed {strip_control_chars(key)}: {self._cloud.where} has no run of that name in this"
+                " journal; `bms runs list` shows its runs"
+            )
+        retry = RetryOptions(
+            key=options.key,
+            wave=options.wave,
+            abort_above=options.abort_above,
+            abort_sample=options.abort_sample,
+            verify=options.verify,
+            rollout=options.rollout,
+            detach=options.detach,
+            dry_run=options.dry_run,
+            yes=options.yes,
+            quiet=options.quiet,
+            report=options.report,
+            failed_to=options.failed_to,
+            output=options.output,
+        )
+        return await retry_failed(
+            run, retry, self._cloud, self._stop, self._screen, live=self._live, action=self._action
+        )
+
     async def _run_in_journal(self, servers: list[str] | ListedServers) -> int:
         options, bms, key = self._options, self._cloud.bms, self._options.key
         known = None if key is None else await find_run(bms, key)
@@ -193,7 +231,7 @@ class _PowerCommand:
         if options.rollout is not None:
             wanted["rollout"] = options.rollout
         # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
-        self._stop.on_first_signal = wait_for_the_run
+        self._stop.on_interrupt = self._stop.on_first_signal = wait_for_the_run
         run = await begin_run(bms, self._action, servers, key=key, options=wanted)
         if options.detach:
             print_detached(run, was_known=known is not None, output=options.output)
@@ -236,7 +274,9 @@ class _PowerCommand:
         )
         follower.heed(self._stop)
         code = await follower.follow()
-        return await follower.conclude(code, quiet=options.quiet, report=options.report, stop=self._stop)
+        return await follower.conclude(
+            code, quiet=options.quiet, report=options.report, stop=self._stop, failed_to=options.failed_to
+        )
 
     async def _carry_on(self, run: DurableRun) -> int:
         options = self._options
@@ -248,6 +288,7 @@ class _PowerCommand:
             output=options.output,
             quiet=options.quiet,
             report=options.report,
+            failed_to=options.failed_to,
             rollout=options.rollout,
             live=self._live,
         )

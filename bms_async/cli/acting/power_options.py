@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+from bms_async.cli.runs.last import check_new_key, check_typed_key
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.exit import UsageError
 
@@ -25,6 +26,7 @@ class PowerArguments(CommonArguments):
     key: str | None
     detach: bool
     resume: str | None
+    retry_failed: str | None
     journal: str | None
     no_journal: bool
 
@@ -38,7 +40,8 @@ class PowerOptions(CommonOptions, frozen=True, kw_only=True):
         server_takes: Seconds that a server takes until it is well, for the plan.
         key: The name of the run.
         detach: Whether the run is only written down.
-        resume: The key of the run to resume, or a file that an earlier version saved.
+        resume: The key of the run to resume, ``last``, or a file that an earlier version saved.
+        retry_failed: The key of the ended run whose servers that are not as asked are asked for again, or ``last``.
         journal: The address of the journal.
         no_journal: Whether the run is in memory alone.
     """
@@ -49,6 +52,7 @@ class PowerOptions(CommonOptions, frozen=True, kw_only=True):
     key: str | None = None
     detach: bool = False
     resume: str | None = None
+    retry_failed: str | None = None
     journal: str | None = None
     no_journal: bool = False
 
@@ -75,6 +79,7 @@ def make_power_options(typed: PowerArguments) -> PowerOptions:
         key=typed["key"],
         detach=typed["detach"],
         resume=typed["resume"],
+        retry_failed=typed["retry_failed"],
         journal=typed["journal"],
         no_journal=typed["no_journal"],
     )
@@ -91,6 +96,10 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
     Raises:
         UsageError: They do, or a file cannot be written.
     """
+    check_typed_key("--resume", options.resume)
+    check_typed_key("--retry-failed", options.retry_failed)
+    check_new_key(options.key)
+    _check_retry(options)
     if options.resume is not None and (options.ids or options.file or options.filters or options.key or options.detach):
         raise UsageError("--resume: the run has its servers; leave out ids, --file, filters, --key and --detach")
     if (
@@ -111,8 +120,24 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
         raise UsageError(
             "--no-journal: a run without one has no key; leave out --key, --detach, --resume and --journal"
         )
-    if options.detach and options.report:
-        raise UsageError("--detach: the command ends before the run; leave out --report, and give it to bms runs watch")
-    if options.detach and options.serve is not None:
-        raise UsageError("--detach: the command ends before the run; leave out --serve, and give it to bms runs watch")
+    given = {"--report": options.report, "--failed-to": options.failed_to, "--serve": options.serve}
+    for name, value in given.items():
+        if options.detach and value is not None:
+            raise UsageError(
+                f"--detach: the command ends before the run; leave out {name}, and give it to bms runs watch"
+            )
     check_common(options)
+
+
+def _check_retry(options: PowerOptions) -> None:
+    if options.retry_failed is None:
+        return
+    if options.ids or options.file or options.filters:
+        raise UsageError("--retry-failed: the run has its servers; leave out ids, --file and filters")
+    if options.resume is not None:
+        raise UsageError(
+            "--retry-failed, --resume: expected one of them; a run that has not ended is resumed, one that has is"
+            " asked for again"
+        )
+    if options.no_journal:
+        raise UsageError("--retry-failed: the run is in the journal; leave out --no-journal")

@@ -5,24 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bms_async import DurableOptions, DurableRun, OutcomeState, Rollout, RunStatus
+from bms_async import DurableRun, RunStatus
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
-from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import WatchedRun, describe_status
+from bms_async.cli.following.outcomes import TABLE as OUTCOMES
 from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.report_page.live import LivePage, serve_page
-from bms_async.cli.selection.rollouts import check_rollout
-from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
+from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.progress import Screen
@@ -30,12 +30,14 @@ from bms_async.cli.terminal.rows import RowWriter, Table, write_record, write_ro
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 
-from .durable import carry_on, check_credentials, find_run, kept_batch_size, print_detached, wait_for_the_run
-from .journal import made_up_key, open_journal
+from .durable import find_run, kept_batch_size
+from .failed import show_failed
+from .journal import open_journal
+from .last import check_new_key, resolve_key
+from .retrying import RetryOptions, retry_failed
 from .run_texts import TABLE, run_fields, run_head, run_lines
 
 __all__ = [
-    "RetryOptions",
     "RunsOptions",
     "change_runs",
     "list_runs",
@@ -74,38 +76,6 @@ def _shown_fields(shown: _Shown) -> dict[str, object]:
 _SHOWN: Final[Table[_Shown]] = TABLE.over(lambda shown: shown.run, _shown_fields)
 
 
-class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is tried once more; what is not given is as it was.
-
-    Attributes:
-        key: The key of the new run.
-        unknown: Whether servers that are UNKNOWN are in it also for a reboot.
-        wave: How many servers may be in flight at once.
-        abort_above: The share of failures that aborts it.
-        verify: Whether states are read back at the end.
-        rollout: How the fleet is walked through.
-        no_rollout: Whether a run that was a rollout is tried again without one.
-        detach: Whether it is only written down.
-        yes: Whether to skip the confirmation.
-        quiet: Whether to print failures only.
-        report: Where a report of the run is written, in the form of its suffix.
-        serve: The port on which its page is served; 0 for any that is free.
-    """
-
-    key: str | None = None
-    unknown: bool = False
-    wave: int | None = None
-    abort_above: float | None = None
-    verify: bool = False
-    rollout: Rollout | None = None
-    no_rollout: bool = False
-    detach: bool = False
-    yes: bool = False
-    quiet: bool = False
-    report: str | None = None
-    serve: int | None = None
-
-
 def list_runs(options: RunsOptions, *, only_open: bool, everywhere: bool) -> int:
     """Print the runs of a project, the latest first, and return the exit code.
 
@@ -124,16 +94,20 @@ def list_runs(options: RunsOptions, *, only_open: bool, everywhere: bool) -> int
     return _with_journal(options, work)
 
 
-def show_runs(keys: Sequence[str], options: RunsOptions) -> int:
+def show_runs(keys: Sequence[str], options: RunsOptions, *, only_failed: bool = False) -> int:
     """Print all that is known of runs; returns 1 if one of them does not exist.
 
     Args:
-        keys: Their keys.
+        keys: Their keys, or ``last``.
         options: Which journal.
+        only_failed: Whether their servers that are not as asked are printed, each in a row, and nothing else.
     """
+    if only_failed:
+        RowWriter(OUTCOMES, options.output)
+        return _with_journal(options, _for_each(keys, partial(show_failed, output=options.output), None))
     rows = None if options.output.is_default else RowWriter(_SHOWN, options.output)
 
-    async def show(run: DurableRun) -> int:
+    async def show(run: DurableRun, _cloud: OpenClient) -> int:
         failures = Failures()
         if sum(count for state, count in run.progress.by_state.items() if not state.is_success):
             async for outcome in run.outcomes(wait=False):
@@ -147,7 +121,15 @@ def show_runs(keys: Sequence[str], options: RunsOptions) -> int:
     return _with_journal(options, _for_each(keys, show, rows))
 
 
-def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None, serve: int | None = None) -> int:
+def watch_run(
+    key: str,
+    options: RunsOptions,
+    *,
+    quiet: bool,
+    report: str | None,
+    failed_to: str | None = None,
+    serve: int | None = None,
+) -> int:
     """Show a run to its end, whoever carries it out, and return the exit code.
 
     Args:
@@ -155,12 +137,14 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
         options: Which journal.
         quiet: Whether to print failures only.
         report: Where a report of it is written, in the form of its suffix.
+        failed_to: Where a list of its servers that are not as asked is written.
         serve: The port on which its page is served; 0 for any that is free.
 
     Raises:
-        UsageError: The report cannot be written, or the port cannot be had.
+        UsageError: A file cannot be written, or the port cannot be had.
     """
     check_report(report)
+    check_output_file("--failed-to", failed_to)
 
     async def work(cloud: OpenClient, stop: SignalHandler) -> int:
         async with serve_page(serve) as live:
@@ -185,7 +169,7 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
             )
             follower.heed(stop)
             code = await follower.follow()
-            return await follower.conclude(code, quiet=quiet, report=report, stop=stop)
+            return await follower.conclude(code, quiet=quiet, report=report, stop=stop, failed_to=failed_to)
 
     return _with_journal(options, work)
 
@@ -200,7 +184,7 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
     """
     rows = None if options.output.is_default else RowWriter(TABLE, options.output)
 
-    async def change(run: DurableRun) -> int:
+    async def change(run: DurableRun, _cloud: OpenClient) -> int:
         calls = {RunStatus.PAUSED: run.pause, RunStatus.OPEN: run.resume, RunStatus.CANCELLED: run.cancel}
         was_ended = run.ended is not None
         await calls[status]()
@@ -222,77 +206,30 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
     return _with_journal(options, work)
 
 
-def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
+def retry_run(key: str, retry: RetryOptions, options: RunsOptions, *, serve: int | None = None) -> int:
     """Begin a new run with the servers of an ended one that are not as asked, and carry it out.
 
     Args:
-        key: The key of the ended run.
+        key: The key of the ended run, or ``last``.
         retry: How.
         options: Which journal.
+        serve: The port on which its page is served; 0 for any that is free.
 
     Raises:
-        UsageError: The run has not ended, it was a rollout and the new one is none, or nothing of it is to be tried
-            again; or the report cannot be written, or the port cannot be had.
+        UsageError: The run has not ended, or it was a rollout and the new one is none; or a file cannot be written, or
+            the port cannot be had.
     """
+    check_new_key(retry.key)
     check_report(retry.report)
+    check_output_file("--failed-to", retry.failed_to)
 
     async def work(cloud: OpenClient, stop: SignalHandler) -> int:
-        async with serve_page(None if retry.detach else retry.serve) as live:
-            return await begin(cloud, stop, live)
-
-    async def begin(cloud: OpenClient, stop: SignalHandler, live: LivePage | None) -> int:
-        run = await _find(cloud, key)
-        if run is None:
-            return Code.FAILED
-        if run.ended is None:
-            raise UsageError(f"the run {strip_control_chars(key)} has not ended: resume it, or cancel it first")
-        if run.is_rollout and retry.rollout is None and not retry.no_rollout:
-            raise UsageError(
-                f"the run {strip_control_chars(key)} was a rollout: give the options of the new one, such as"
-                " --max-unavailable, or --no-rollout"
-            )
-        action, counts = run.action.removeprefix("servers."), run.progress.by_state
-        check_rollout(action, retry.rollout)
-        wanted = {OutcomeState.FAILED, OutcomeState.SKIPPED}
-        if retry.unknown or action != "reboot":
-            wanted.add(OutcomeState.UNKNOWN)
-        count = sum(counts[state] for state in wanted)
-        if not count:
-            raise UsageError(f"nothing of the run {strip_control_chars(key)} is to be tried again")
-        if not retry.detach:
-            await check_credentials(cloud.bms)
-        place = await show_place(cloud, quiet=retry.quiet)
-        # A wave that follows from the threshold is that of a larger fleet.
-        wave = retry.wave or (None if run.wave_follows else run.wave_size)
-        above = run.abort_above if retry.abort_above is None else retry.abort_above
-        if (note := Bounds(wave, above, count).text) is not None and not retry.quiet:
-            print_error(note)
-        if count > 1 and not retry.yes:
-            await confirm(f"{action} {pluralize(count, 'server')} of {place.brief}?", otherwise="confirm with --yes")
-        wanted_options: DurableOptions = {"wave_size": wave, "abort_above": above, "detach": True}
-        wanted_options["abort_sample"] = run.abort_sample
-        wanted_options["verify"] = retry.verify
-        wanted_options["rollout"] = retry.rollout
-        # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
-        stop.on_first_signal = wait_for_the_run
-        new = await cloud.bms.runs.retry(
-            run, key=retry.key or made_up_key(action), unknown=retry.unknown or None, **wanted_options
-        )
-        if retry.detach:
-            print_detached(new, was_known=False, output=options.output)
-            return Code.OK
-        with Screen(quiet=retry.quiet) as screen:
-            return await carry_on(
-                new,
-                cloud,
-                stop,
-                screen,
-                output=options.output,
-                quiet=retry.quiet,
-                report=retry.report,
-                rollout=retry.rollout,
-                live=live,
-            )
+        async with serve_page(None if retry.detach else serve) as live:
+            run = await _find(cloud, key)
+            if run is None:
+                return Code.FAILED
+            with Screen(quiet=retry.quiet) as screen:
+                return await retry_failed(run, retry, cloud, stop, screen, live=live)
 
     return _with_journal(options, work)
 
@@ -334,13 +271,13 @@ def _with_journal(options: RunsOptions, work: Callable[[OpenClient, SignalHandle
 
 
 def _for_each(
-    keys: Sequence[str], work: Callable[[DurableRun], Awaitable[int]], rows: RowWriter[Any] | None
+    keys: Sequence[str], work: Callable[[DurableRun, OpenClient], Awaitable[int]], rows: RowWriter[Any] | None
 ) -> Callable[[OpenClient, SignalHandler], Awaitable[int]]:
     async def each(cloud: OpenClient, _stop: SignalHandler) -> int:
         code: int = Code.OK
         for key in dict.fromkeys(keys):
             run = await _find(cloud, key)
-            code = max(code, Code.FAILED if run is None else await work(run))
+            code = max(code, Code.FAILED if run is None else await work(run, cloud))
         if rows is not None:
             rows.finish()
         return code
@@ -349,7 +286,8 @@ def _for_each(
 
 
 async def _find(cloud: OpenClient, key: str) -> DurableRun | None:
-    """Return the run of a key, after a word about one that does not exist."""
+    """Return the run of a key, or the latest, after a word about one that does not exist."""
+    key = await resolve_key(cloud, key)
     run = await find_run(cloud.bms, key)
     if run is None:
         print_error(

@@ -201,7 +201,6 @@ async def carry_on(
         screen: Where the progress is shown.
         output: The form of outcomes as rows; usually there are none, and the results are text for people.
         quiet: Whether to print failures only.
-        report: Where a page about the run is written.
         failed_to: Where the list of its servers that are not as asked is written, beside the state folder.
         report: Where a report of the run is written, in the form of its suffix.
         rollout: Its rollout, where this command has its options.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .exit import UsageError
@@ -25,3 +26,5 @@ def check_output_file(option: str, path: str | None) -> None:
         raise UsageError(f"{option} {path}: its folder does not exist; create it, or name another file")
     if not path or (Path(path).exists() and not Path(path).is_file()):
         raise UsageError(f"{option} {path!r}: not a regular file; name another one")
+    if not os.access(Path(path).absolute().parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: its folder cannot be written; name another file")

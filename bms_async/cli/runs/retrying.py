@@ -1,0 +1,180 @@
+"""Asks again for the servers of an ended run that are not as asked: as a new run, with what the ended one had.
+
+A server that may have been rebooted is rebooted again only where that was asked for by a word of its own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bms_async import DurableOptions, DurableRun, OutcomeState, Rollout
+from bms_async.cli.access.whoami import show_place
+from bms_async.cli.following.bounds import Bounds
+from bms_async.cli.following.plan import print_plan
+from bms_async.cli.selection.rollouts import check_rollout
+from bms_async.cli.terminal.confirm import confirm
+from bms_async.cli.terminal.exit import Code, UsageError, print_error
+from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+
+from .durable import carry_on, check_credentials, kept_batch_size, print_detached, wait_for_the_run
+from .journal import made_up_key
+
+if TYPE_CHECKING:
+    from bms_async.cli.access.cloud import OpenClient
+    from bms_async.cli.report_page.live import LivePage
+    from bms_async.cli.terminal.progress import Screen
+    from bms_async.cli.terminal.signals import SignalHandler
+
+__all__ = ["RetryOptions", "retry_failed"]
+
+
+class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How servers are asked for again; what is not given is as it was.
+
+    Attributes:
+        key: The key of the new run.
+        unknown: Whether servers that are UNKNOWN are in it also for a reboot.
+        wave: How many servers may be under way at once.
+        abort_above: The share of failures that aborts it.
+        abort_sample: How many servers must have ended before that counts.
+        verify: Whether states are read back at the end, also if they were not.
+        rollout: How the fleet is walked through.
+        no_rollout: Whether a run that was a rollout is tried again without one.
+        detach: Whether it is only written down.
+        dry_run: Whether to print the plan, and do nothing.
+        yes: Whether to skip the confirmation.
+        quiet: Whether to print failures only.
+        report: Where a report of the run is written, in the form of its suffix.
+        failed_to: Where a list of the servers that are not as asked is written.
+        output: The form of outcomes as rows.
+    """
+
+    key: str | None = None
+    unknown: bool = False
+    wave: int | None = None
+    abort_above: float | None = None
+    abort_sample: int | None = None
+    verify: bool = False
+    rollout: Rollout | None = None
+    no_rollout: bool = False
+    detach: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    quiet: bool = False
+    report: str | None = None
+    failed_to: str | None = None
+    output: OutputOptions = OutputOptions()
+
+
+async def retry_failed(
+    run: DurableRun,
+    retry: RetryOptions,
+    cloud: OpenClient,
+    stop: SignalHandler,
+    screen: Screen,
+    *,
+    live: LivePage | None = None,
+    action: str | None = None,
+) -> int:
+    """Begin a new run with the servers of an ended one that are not as asked, and carry it out.
+
+    Args:
+        run: The ended run.
+        retry: How.
+        cloud: The client.
+        stop: What ends it early.
+        screen: Where the progress is shown.
+        live: The page that is served while it goes on.
+        action: What the run has to have done, such as ``stop``; None for anything.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: The run has not ended, it was another action, or it was a rollout and the new one is none.
+        JournalError: The journal cannot be used.
+    """
+    _check(run, retry, action)
+    its_action, counts = run.action.removeprefix("servers."), run.progress.by_state
+    wanted = {OutcomeState.FAILED, OutcomeState.SKIPPED}
+    if retry.unknown or its_action != "reboot":
+        wanted.add(OutcomeState.UNKNOWN)
+    count = sum(counts[state] for state in wanted)
+    if not count:
+        _print_nothing_to_do(run)
+        return Code.OK
+    if not retry.detach:
+        await check_credentials(cloud.bms)
+    # A wave that follows from the threshold is that of a larger fleet.
+    wave = retry.wave or (None if run.wave_follows else run.wave_size)
+    above = run.abort_above if retry.abort_above is None else retry.abort_above
+    bounds = Bounds(wave, above, count)
+    if retry.dry_run:
+        note = "" if bounds.text is None else f"{bounds.text}\n"
+        batch = kept_batch_size(bounds.size)
+        await print_plan(its_action, cloud, count, wave=bounds.size, batch=batch, output=retry.output, note=note)
+        return Code.OK
+    place = await show_place(cloud, quiet=retry.quiet)
+    if bounds.text is not None and not retry.quiet:
+        print_error(bounds.text)
+    if count > 1 and not retry.yes:
+        await confirm(f"{its_action} {pluralize(count, 'server')} of {place.brief}?", otherwise="confirm with --yes")
+    wanted_options: DurableOptions = {"wave_size": wave, "abort_above": above, "detach": True}
+    wanted_options["abort_sample"] = run.abort_sample if retry.abort_sample is None else retry.abort_sample
+    wanted_options["verify"] = retry.verify or run.verify
+    wanted_options["rollout"] = retry.rollout
+    # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
+    stop.on_interrupt = stop.on_first_signal = wait_for_the_run
+    new = await cloud.bms.runs.retry(
+        run, key=retry.key or made_up_key(its_action), unknown=retry.unknown or None, **wanted_options
+    )
+    if retry.detach:
+        print_detached(new, was_known=False, output=retry.output)
+        return Code.OK
+    return await carry_on(
+        new,
+        cloud,
+        stop,
+        screen,
+        output=retry.output,
+        quiet=retry.quiet,
+        report=retry.report,
+        failed_to=retry.failed_to,
+        rollout=retry.rollout,
+        live=live,
+    )
+
+
+def _check(run: DurableRun, retry: RetryOptions, action: str | None) -> None:
+    shown, typed, its_action = strip_control_chars(run.key), shlex.quote(run.key), run.action.removeprefix("servers.")
+    if action is not None and its_action != action:
+        raise UsageError(
+            f"the run {shown} is a {its_action}: ask for its servers with `bms {its_action} --retry-failed {typed}`"
+        )
+    if run.ended is None:
+        raise UsageError(
+            f"the run {shown} has not ended, and its servers may still be asked for: go on with it by"
+            f" `bms {its_action} --resume {typed}`, or end it first by `bms runs cancel {typed}`"
+        )
+    if run.is_rollout and retry.rollout is None and not retry.no_rollout:
+        raise UsageError(
+            f"the run {shown} was a rollout: give the options of the new one, such as --max-unavailable, or do"
+            f" without by `bms runs retry {typed} --no-rollout`"
+        )
+    check_rollout(its_action, retry.rollout)
+
+
+def _print_nothing_to_do(run: DurableRun) -> None:
+    unknown = run.progress.by_state[OutcomeState.UNKNOWN]
+    if unknown:
+        print_error(
+            f"nothing to do: {pluralize(unknown, 'server')} may have been rebooted, and nothing else is left of the run"
+            f" {strip_control_chars(run.key)}. To reboot also these again:"
+        )
+        print_error(f"bms runs retry {shlex.quote(run.key)} --unknown", first="  ")
+    else:
+        print_error(f"nothing to do: all servers of the run {strip_control_chars(run.key)} are as asked")

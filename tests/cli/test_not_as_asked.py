@@ -1,0 +1,199 @@
+"""What failed is never lost: lists of it in files, from the journal, and asking again for all of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bms_async import DurableRun, DurableRuns, InvalidRequestError, Outcome, OutcomeState
+from bms_async._files import write_atomically
+from bms_async.cli.access.cloud import OpenClient
+from bms_async.cli.access.known import KnownServers
+from bms_async.cli.following import not_as_asked
+from bms_async.cli.following.not_as_asked import NotAsAsked, ask_again, keep_list, list_lines, name_of_list
+from bms_async.cli.runs import last
+from bms_async.cli.runs.last import resolve_key
+from tests.cli._helpers import Bms
+
+
+@pytest.fixture
+def bms(cloud: Bms, tmp_path: Path) -> Bms:
+    """The command in a cloud where one server in twenty fails, with a state folder of its own."""
+    return Bms(cloud.exports, tmp_path)
+
+
+def ids_in(path: Path) -> set[str]:
+    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    return {line for line in lines if line}
+
+
+def disk_is_full(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def write(path: Path, data: bytes) -> None:
+        if where in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, data)
+
+    monkeypatch.setattr(not_as_asked, "write_atomically", write)
+    monkeypatch.setattr("bms_async.cli.report_page.forms.write_atomically", write)
+
+
+def test_all_that_failed_is_in_a_file_and_in_the_journal_and_is_asked_for_again(bms: Bms, tmp_path: Path) -> None:
+    chosen = ["--tag-any", "rack-1", "--tag-any", "rack-2", "--tag-any", "rack-3", "--tag-any", "rack-4"]
+    ended = bms("stop", *chosen, "-y", "--json", "--key", "to night/1", "--wave", "100", "--failed-to", "left")
+    *outcomes, summary = ended.json
+    failed = {each["server_id"]: each for each in outcomes if each["state"] == "FAILED"}
+    assert (ended.code, len(failed) > 3) == (1, True)
+    kept = Path(summary["failed_to"])
+    assert ids_in(kept) == ids_in(tmp_path / "left") == set(failed)
+    assert (kept.parent, kept.stat().st_mode & 0o777) == (tmp_path / "bms" / "failed", 0o600)
+    some = next(iter(failed.values()))
+    assert f"{some['server_id']} # FAILED {some['code']} {some['name']}\n" in kept.read_text()
+    assert some["name"].startswith("bms-")
+    assert f"{len(failed)} servers not as asked; the list: left and {kept}\n" in ended.err
+    assert ended.err.endswith(
+        "to ask again for the servers that are not as asked:\n  bms stop --retry-failed 'to night/1'\n"
+    )
+
+    shown = bms("runs", "show", "LAST", "--failed", "--ids")
+    assert set(shown.out.split()) == set(failed)
+    assert "the last run is to night/1: stop, ended, begun 0:" in shown.err
+    rows = bms("runs", "show", "to night/1", "--failed", "--json").json
+    assert {row["server_id"]: row["name"] for row in rows} == {each: failed[each]["name"] for each in failed}
+    assert some["name"] in bms("runs", "show", "last", "--failed").out
+    assert bms("runs", "show", "last", "--ids").code == 2
+
+    [plan] = bms("stop", "--retry-failed", "last", "--plan", "--json").json
+    assert plan["servers"] == len(failed)
+    again = bms("stop", "--retry-failed", "last", "-y", "--json", "--key", "the rest")
+    assert {each["server_id"] for each in again.json[:-1]} == set(failed)
+    assert bms("start", "--retry-failed", "the rest").code == 2
+    assert "at most 100 in flight at once" in bms("runs", "show", "last").out
+    before = [run["key"] for run in bms.runs]
+    assert before == ["the rest", "to night/1"]
+
+
+def test_nothing_that_is_left_is_success_and_an_option_is_no_key(bms: Bms) -> None:
+    assert bms("start", "no-such-server", "--key", "fails").code == 1
+    elsewhere = bms("stop", "--retry-failed", "fails")
+    assert (elsewhere.code, "`bms start --retry-failed fails`" in elsewhere.err) == (2, True)
+    bms("runs", "retry", "fails", "--detach", "--key", "open")
+    for arguments, text in (
+        (("start", "--retry-failed", "last"), "go on with it by `bms start --resume open`, or end it first by"),
+        (("start", "--resume", "--yes"), "--resume: expected the name of a run behind it, got the option --yes;"),
+        (("start", "--retry-failed", "-y"), "--retry-failed: expected the name of a run behind it"),
+        (("start", "x", "--key", "Last"), "--key Last: this word means the latest run"),
+        (("stop", "--resume", "last"), "last: there is no stop run that has not ended"),
+        (("start", "x", "--retry-failed", "fails"), "leave out ids, --file and filters"),
+        (("start", "x", "--failed-to", "no/such"), "--failed-to no/such: its folder does not exist"),
+    ):
+        refused = bms(*arguments)
+        assert (refused.code, text in refused.err) == (2, True), refused.err
+    assert bms("runs", "cancel", "last").code == 0
+    assert bms.run("open")["status"] == "cancelled"
+
+
+def test_a_run_that_is_asked_for_again_keeps_what_the_ended_one_had(bms: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_on: list[Mapping[str, Any]] = []
+    retry = DurableRuns.retry
+
+    async def note(runs: DurableRuns, run: DurableRun, **options: Any) -> DurableRun:
+        handed_on.append(options)
+        return await retry(runs, run, **options)
+
+    monkeypatch.setattr(DurableRuns, "retry", note)
+    arguments = ["--verify", "--wave", "7", "--abort-above", "50%", "--key", "one"]
+    assert bms("start", "-y", *arguments, text="missing-1\nmissing-2\n").code == 1
+    assert bms("start", "--retry-failed", "one", "--detach", "-y").code == 0
+    assert {name: handed_on[0][name] for name in ("verify", "wave_size", "abort_above")} == {
+        "verify": True,
+        "wave_size": 7,
+        "abort_above": 0.5,
+    }
+
+
+def test_a_list_or_a_report_that_cannot_be_written_is_said_by_the_exit_code(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = next(
+        each["server_id"]
+        for each in bms("reboot", "--tag", "rack-5", "-y", "--json").json
+        if each.get("state") == "SUCCEEDED"
+    )
+    disk_is_full(monkeypatch, "full")
+    ended = bms("reboot", healthy, "--report", "full.csv", "--json")
+    assert (ended.code, ended.json[-1]["exit_code"]) == (2, 2)
+    assert "the report full.csv was not written: " in ended.err
+    ended = bms("reboot", "missing-1", "--failed-to", "full")
+    assert (ended.code, "--failed-to full: the list was not written: " in ended.err) == (2, True)
+    assert "the list: " in ended.err
+
+
+def test_servers_that_no_file_takes_are_printed_where_no_journal_has_them(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_is_full(monkeypatch, "failed")
+    ended = bms("reboot", "--no-journal", "-y", text="missing-1\nmissing-2\n")
+    assert (ended.code, "No space left on device" in ended.err) == (1, True)
+    assert ended.err.endswith("bms: 2 servers not as asked:\n  missing-1\n  missing-2\n")
+
+
+def outcome(server_id: str, state: OutcomeState, error: InvalidRequestError | None = None) -> Outcome:
+    return Outcome(server_id=server_id, state=state, error=error)
+
+
+def test_a_list_is_read_back_without_what_is_no_id_and_without_what_may_have_been_rebooted() -> None:
+    servers = NotAsAsked()
+    servers.add(outcome("a", OutcomeState.SUCCEEDED))
+    servers.add(outcome("b", OutcomeState.UNKNOWN))
+    servers.add(outcome("c", OutcomeState.SKIPPED))
+    servers.add(outcome("no id\n", OutcomeState.SKIPPED, InvalidRequestError("ids", "no id", "expected an id")))
+    assert list(list_lines(servers, KnownServers())) == [
+        "b # UNKNOWN\n",
+        "c # SKIPPED\n",
+        "# no id\N{REPLACEMENT CHARACTER} SKIPPED InvalidRequestError\n",
+    ]
+    assert (len(servers), list(servers.ids())) == (3, ["b", "c"])
+    what, command = ask_again("nova.servers.reboot", Path("/a b"), servers)
+    assert what.startswith("1 server may have been rebooted.")
+    assert command == "grep -v '# UNKNOWN' '/a b' | bms nova reboot -"
+    assert ask_again("servers.stop", Path("/a"), servers)[1] == "bms stop --file /a"
+    assert ask_again("servers.rename", Path("/a"), servers)[1] == "--file /a"
+
+
+def test_lists_are_called_by_their_run_stay_in_their_folder_and_are_kept_for_a_month(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = tmp_path / "bms" / "failed"
+    old, young = keep_list("old", "", ()), keep_list("young", "", ())
+    now = young.stat().st_mtime
+    os.utime(old, (now - 31 * 86400, now - 31 * 86400))
+    os.utime(young, (now - 29 * 86400, now - 29 * 86400))
+    names = ["bms-stop-1", "../../etc/x", "nightly", "n" * 200]
+    written = [
+        keep_list(name_of_list(name, "the id", "servers.stop"), "what\nit is", ["x # FAILED\n"]) for name in names
+    ]
+    assert all(path.parent == folder and len(path.name) < 120 for path in written)
+    assert len(set(written)) == 4
+    assert written[0].name == "bms-stop-1.txt"
+    assert written[0].read_text() == "# what\n# it is\nx # FAILED\n"
+    assert (old.exists(), young.exists()) == (False, True)
+    # Two clouds may each have a run of one name.
+    assert name_of_list("nightly", "one", "servers.stop") != name_of_list("nightly", "other", "servers.stop")
+
+
+async def test_a_run_that_is_really_called_last_wins(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    async def find(_bms: object, key: str) -> object:
+        return object() if key == "last" else None
+
+    monkeypatch.setattr(last, "find_run", find)
+    cloud = cast("OpenClient", SimpleNamespace(bms=None))
+    assert await resolve_key(cloud, "last") == "last"
+    assert "last is the run of that name" in capsys.readouterr().err
+    assert await resolve_key(cloud, "lasting") == "lasting"
