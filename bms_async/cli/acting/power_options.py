@@ -91,8 +91,11 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
     Raises:
         UsageError: They do, or a file cannot be written.
     """
-    if options.resume is not None and (options.ids or options.file or options.filters or options.key or options.detach):
-        raise UsageError("--resume: the run has its servers; leave out ids, --file, filters, --key and --detach")
+    chooses = options.ids or options.file or options.filters or options.excluded
+    if options.resume is not None and (chooses or options.key or options.detach):
+        raise UsageError(
+            "--resume: the run has its servers; leave out ids, --file, filters, --except, --key and --detach"
+        )
     if (
         options.resume is not None
         and file is None
