@@ -29,6 +29,7 @@ __all__ = [
     "complete_columns",
     "complete_file",
     "each",
+    "excluded",
     "failed_to",
     "file",
     "filters",
@@ -233,11 +234,16 @@ filters = apply(
 )  # fmt: skip
 ids = argument(
     "ids", nargs=-1, metavar="[ID]...", section=SERVERS,
-    description="Server ids; - reads them from standard input, one a line.",
+    description="Ids or names of servers; - reads them from standard input.",
 )  # fmt: skip
 file = option(
     "--file", "-f", metavar="FILE", section=SERVERS, shell_complete=complete_file,
-    help="A file with one id a line; # starts a comment.",
+    help="A file of ids or names: one a line, CSV, JSON, or a list of servers that was printed.",
+)  # fmt: skip
+excluded = apply(
+    option("--except", "excluded", multiple=True, metavar="FILE", section=SERVERS, shell_complete=complete_file,
+           help="Leave out the servers of this file, in any form that --file takes."),
+    option("--fail-if-none", is_flag=True, section=SERVERS, help="Exit with 2 where there is no server to do it to."),
 )  # fmt: skip
 bounds = apply(
     option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
@@ -285,7 +291,7 @@ rollout = apply(
     option("--order-by", type=click.Choice(["name"]), metavar="name", section=ROLLOUT,
            help="Go through the servers by their names; default: as they are given."),
 )  # fmt: skip
-selection = apply(file, filters)
+selection = apply(file, filters, excluded)
 """Which servers a command changes, beside ids."""
 printing = apply(output("following.outcomes:TABLE"), quiet, failed_to, report, serve, cloud)
 """What a command prints of the servers that it changes, and where."""

@@ -27,6 +27,8 @@ from bms_async.cli.app import app
 from tests.support.machine import patience
 
 PATIENCE = patience(60.0)
+# What looks like a server's id, and is none's.
+NO_SERVER = "00000000-0000-4000-8000-000000000000"
 COMMAND = [sys.executable, "-W", "error", "-m", "bms_async.cli"]
 # What a shell does for what it runs: the terminal becomes its own, so that Ctrl-C reaches it.
 ON_A_TERMINAL = (

@@ -90,8 +90,8 @@ def test_what_other_programs_use_is_shown_and_planned_with(bms: Bms) -> None:
     assert bms("limits", "servers.start").out == "servers.start\t50\t0\t50\tnow\t0\t0\n"
     use_elsewhere(bms, "servers.start", 40)
     assert bms("limits", "servers.start").out == "servers.start\t50\t40\t10\tnow\t0\t0\n"
-    ids = "\n".join(f"server-{number}" for number in range(11))
-    [plan] = bms("start", "--dry-run", "--json", "--wave", "1", text=ids).json
+    ids = "\n".join(f"00000000-0000-4000-8000-{number:012}" for number in range(11))
+    plan, *_ = bms("start", "--dry-run", "--json", "--wave", "1", text=ids).json
     assert (plan["used"], plan["limit"], 50 < plan["least_seconds"] <= 60.1) == (40, 50, True)
     use_elsewhere(bms, "servers.start", 10)
     assert shown(bms, "servers.start")["left"] == 0

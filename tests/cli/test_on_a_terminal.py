@@ -9,7 +9,7 @@ import pytest
 
 from bms_async.cli.terminal.logs import NOTES, begin_logging
 from bms_async.cli.terminal.progress import Screen
-from tests.cli._helpers import Bms, Terminal
+from tests.cli._helpers import NO_SERVER, Bms, Terminal
 
 ESCAPES = re.compile(rb"\x1b\[([0-9;]*)m")
 
@@ -44,17 +44,17 @@ def test_the_question_is_asked_and_a_yes_is_enough(healthy_cloud: Bms) -> None:
 
 
 def test_a_terminal_that_is_made_narrower_keeps_one_bar_and_what_was_above(slow_cloud: Bms) -> None:
-    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-5", "no-such-server", columns=150) as terminal:
+    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-5", NO_SERVER, columns=150) as terminal:
         assert terminal.end() == 2
     ids = slow_cloud.ids("rack-5")
-    with slow_cloud.on_a_terminal("reboot", *ids, "no-such-server", "-y", columns=150) as terminal:
-        terminal.wait_for_text("no-such-server BMS.0040")
+    with slow_cloud.on_a_terminal("reboot", *ids, NO_SERVER, "-y", columns=150) as terminal:
+        terminal.wait_for_text(f"{NO_SERVER} BMS.0040")
         terminal.wait_for_text("41 asked")
         terminal.resize(70, 24)
         terminal.wait_for(lambda: any(len(line) < 70 for line in block(terminal, "reboot")))
         terminal.end()
         assert len(block(terminal, "reboot")) == 1
-        assert "no-such-server BMS.0040: There is no such server." in terminal.text
+        assert f"{NO_SERVER} BMS.0040: There is no such server." in terminal.text
 
 
 def test_without_colours_there_are_none_and_the_bar_can_be_read(healthy_cloud: Bms) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli._helpers import PATIENCE, Bms
+from tests.cli._helpers import NO_SERVER, PATIENCE, Bms
 from tests.support.machine import patience
 
 
@@ -52,11 +52,11 @@ def test_progress_is_lines_with_the_time_and_results_are_apart_from_it(cloud: Bm
 
 
 def test_a_failure_comes_with_its_code_and_what_to_do(cloud: Bms) -> None:
-    ended = cloud("stop", "no-such-server")
+    ended = cloud("stop", NO_SERVER)
     assert ended.code == 1
-    assert "no-such-server BMS.0040: There is no such server. Check the id and the project" in ended.err
+    assert f"{NO_SERVER} BMS.0040: There is no such server. Check the id and the project" in ended.err
     assert "  1 BMS.0040: There is no such server." in ended.out
-    quiet = cloud("stop", "no-such-server", "--quiet")
+    quiet = cloud("stop", NO_SERVER, "--quiet")
     assert (quiet.code, quiet.out) == (1, "")
     result, where, how, command = quiet.err.splitlines()
     assert result.endswith("1 failed; 1 BMS.0040")
@@ -85,21 +85,22 @@ def test_ids_come_from_a_file_a_pipe_and_lines_of_json(cloud: Bms, tmp_path: Pat
         (["--file", "-"], json.dumps({"id": one}) + "\n" + json.dumps({"server_id": other}) + "\n"),
         ([one, "-"], f"{other}\n"),
     ):
-        [plan] = cloud("start", "--dry-run", "--json", *arguments, text=text).json
+        plan, *_ = cloud("start", "--dry-run", "--json", *arguments, text=text).json
         assert plan["servers"] == 2, arguments
-    ended = cloud("start", "-y", "--json", text=f"{one}\nno id at all\n{third}\n")
+    ended = cloud("start", "-y", "--json", text=f"{one}\n{NO_SERVER}\n{third}\n")
     states = {each["server_id"]: each["state"] for each in ended.json[:-1]}
-    assert states["no id at all"] == "SKIPPED"
+    assert states[NO_SERVER] == "FAILED"
     assert len(states) == 3
     assert ended.code == 1
-    broken = cloud("start", "-y", text='{"name": "x"}\n')
-    assert (broken.code, "has no id" in broken.err) == (2, True)
+    broken = cloud("start", "-y", text=f'{one}\n{{"zone": "x"}}\n')
+    assert broken.code == 2
+    assert 'standard input, line 2: expected a server with its id in JSON, got \'{"zone": "x"}\'' in broken.err
 
 
 def test_one_server_in_two_spellings_is_one(cloud: Bms) -> None:
     one = cloud.ids("rack-4")[0]
     for arguments, text in (([one, one.upper()], ""), (["-"], f"{one.upper()}\n{one}\n")):
-        [plan] = cloud("reboot", "--dry-run", "--json", *arguments, text=text).json
+        plan, *_ = cloud("reboot", "--dry-run", "--json", *arguments, text=text).json
         assert plan["servers"] == 1
 
 
@@ -108,7 +109,8 @@ def test_more_than_one_server_needs_a_yes_where_nobody_can_be_asked(cloud: Bms) 
     assert (ended.code, ended.out) == (2, "")
     assert "\nbms: stop 40 servers of project " in ended.err
     assert "confirm with --yes" in ended.err
-    assert cloud("stop", "--tag", "rack-999", "-y").code == 2
+    ended = cloud("stop", "--tag", "rack-999", "-y")
+    assert ended == (0, "", "bms: nothing to do: no server has tag rack-999\n")
 
 
 def test_a_dry_run_says_what_it_would_take_and_changes_nothing(cloud: Bms) -> None:
@@ -122,15 +124,54 @@ def test_a_dry_run_says_what_it_would_take_and_changes_nothing(cloud: Bms) -> No
     assert "4 calls of 10 servers at most" in plain.out
     assert "the limit is 50 calls a minute" in ended.out
     assert ended.out.endswith("nothing was changed\n")
-    ids = "\n".join(f"server-{number}" for number in range(75_001))
-    [plan] = cloud("reboot", "--dry-run", "--json", text=ids).json
+    ids = "\n".join(f"00000000-0000-4000-8000-{number:012}" for number in range(75_001))
+    plan, *_ = cloud("reboot", "--dry-run", "--json", text=ids).json
     assert (plan["servers"], plan["calls"]) == (75_001, 76)
     assert 55 < plan["least_seconds"] <= 60.1
     assert arrived(cloud, "servers.reboot") == before
 
 
+def test_a_plan_says_which_servers_it_is_about_and_how_long_it_takes(cloud: Bms) -> None:
+    ids = cloud.ids("rack-2")
+    shown = cloud("stop", "--tag", "rack-2", "--plan").out.splitlines()
+    assert any(line.startswith(f"  bms-000080 ({ids[0]})   ") for line in shown)
+    assert "  and 30 more" in shown
+    plan, *servers = cloud("stop", "--tag", "rack-2", "--plan", "--json", "--wave", "4", "--server-takes", "2m").json
+    assert (plan["endpoint"], plan["seconds"]) == (cloud.exports["BMS_ENDPOINT"], 1200.0)
+    assert sum(plan["by_status"].values()) == sum(plan["by_zone"].values()) == 40
+    assert [server["id"] for server in servers] == ids
+    assert servers[0]["name"] == "bms-000080"
+    assert set(servers[0]) == {"type", "id", "name", "zone", "flavor", "tags", "status"}
+    unknown = cloud("stop", ids[0], NO_SERVER, "--plan").out
+    assert f"1 server of these the cloud does not have: {NO_SERVER}" in unknown
+    assert "if one server takes 5:00, which --server-takes changes" in cloud("stop", *ids, "--wave", "4", "--plan").out
+
+
+def test_a_server_is_named_as_people_name_it(cloud: Bms) -> None:
+    ids = cloud.ids("rack-1")
+    [outcome, _] = cloud("reboot", "bms-000040", "--yes", "--json").json
+    assert outcome["server_id"] == ids[0]
+    ended = cloud("reboot", "bms-4", "--yes")
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is neither a server named bms-4 nor one of this id in project" in ended.err
+    table = cloud("servers", "list", "-n", "2", "-o", "table").out
+    assert cloud("stop", "--plan", "--json", text=table).json[0]["servers"] == 2
+
+
+def test_nothing_to_do_is_a_success_and_has_its_report(cloud: Bms, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    ended = cloud("start", "--status", "BUILD", "--yes", "--json", "--report", str(page))
+    [summary] = ended.json
+    assert (ended.code, summary["servers"], summary["exit_code"]) == (0, 0, 0)
+    assert "nothing to do: no server has status BUILD" in ended.err
+    assert page.exists()
+    assert cloud("start", "--status", "BUILD", "--yes", "--fail-if-none").code == 2
+    assert cloud("start", "--file", "-", "--plan", "--json").json[0]["servers"] == 0
+    assert cloud("servers", "tag", "add", "x", "--status", "BUILD", "-y", "--json").json[0]["servers"] == 0
+
+
 def test_too_many_failures_end_a_run_and_what_is_left_can_be_tried_again(cloud: Bms) -> None:
-    ids = [f"missing-{number}" for number in range(60)]
+    ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(60)]
     healthy = cloud.ids("rack-6")[:20]
     text = "\n".join([*healthy, *ids])
     ended = cloud("start", "-y", "--abort-above", "1%", "--wave", "20", "--key", "too many", "--json", text=text)
@@ -156,7 +197,7 @@ def test_too_many_failures_end_a_run_and_what_is_left_can_be_tried_again(cloud: 
 def test_one_server_of_nineteen_is_lost_where_the_first_failure_ends_the_run(
     cloud: Bms, where: tuple[str, ...]
 ) -> None:
-    text = "\n".join(f"missing-{number}" for number in range(19))
+    text = "\n".join(f"00000000-0000-4000-8000-{number:012}" for number in range(19))
     before = arrived(cloud, "servers.reboot")
     ended = cloud("reboot", "-y", "--wave", "1", "--abort-above", "0", "--json", *where, text=text)
     assert ended.code == 1
@@ -166,7 +207,7 @@ def test_one_server_of_nineteen_is_lost_where_the_first_failure_ends_the_run(
 
 
 def test_at_most_a_wave_of_sixty_servers_is_lost(cloud: Bms) -> None:
-    text = "\n".join(f"missing-{number}" for number in range(60))
+    text = "\n".join(f"00000000-0000-4000-8000-{number:012}" for number in range(60))
     ended = cloud("reboot", "-y", "--wave", "5", "--abort-above", "2%", "--json", text=text)
     by_state = ended.json[-1]["by_state"]
     assert 1 <= by_state["FAILED"] <= 5
@@ -191,7 +232,7 @@ def test_the_plan_and_the_run_say_how_many_are_under_way_so_that_it_can_be_stopp
     assert _IN_TIME in cloud("nova", *share, "--plan").out
     asked = cloud(*share)
     assert f"{_IN_TIME}\nbms: reboot 40 servers of" in asked.err
-    text = "\n".join(f"missing-{number}" for number in range(40))
+    text = "\n".join(f"00000000-0000-4000-8000-{number:012}" for number in range(40))
     said = cloud("reboot", "-y", "--abort-above", "5%", "--json", "--key", "in time", text=text)
     assert f"bms: {_IN_TIME}\n" in said.err
     assert said.json[-1]["by_state"]["FAILED"] <= 2
@@ -247,7 +288,7 @@ def test_a_port_that_is_in_use_is_refused_before_anything_is_sent(cloud: Bms) ->
 
 @pytest.mark.parametrize(("name", "begins"), [("r.txt", "stop of 1 server in "), ("r.csv", "id,name,zone,")])
 def test_a_report_has_the_form_of_its_suffix(cloud: Bms, tmp_path: Path, name: str, begins: str) -> None:
-    assert cloud("stop", "no-such-server", "-q", "--report", str(tmp_path / name)).code == 1
+    assert cloud("stop", NO_SERVER, "-q", "--report", str(tmp_path / name)).code == 1
     assert (tmp_path / name).read_text(encoding="utf-8").startswith(begins)
 
 
@@ -266,10 +307,10 @@ def test_a_page_that_cannot_be_written_is_told_and_keeps_the_exit_code(
 
     page = tmp_path / "report.html"
     monkeypatch.setattr("bms_async.cli.report_page.forms.write_report", fail)
-    ended = cloud("stop", "no-such-server", "-q", "--report", str(page))
+    ended = cloud("stop", NO_SERVER, "-q", "--report", str(page))
     assert ended.code == 1
     assert f"the report {page} was not written: [Errno 28] No space left on device" in ended.err
-    assert cloud("stop", "no-such-server", "--report", str(tmp_path)).code == 2
+    assert cloud("stop", NO_SERVER, "--report", str(tmp_path)).code == 2
 
 
 FULL = (

@@ -40,7 +40,7 @@ from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.rows import RowWriter
 from bms_async.models import Server
-from tests.cli._helpers import Bms
+from tests.cli._helpers import NO_SERVER, Bms
 
 NOTHING: RolloutArguments = {
     "canary": None,
@@ -231,15 +231,15 @@ def test_the_plan_has_the_waves_and_the_end_and_changes_nothing(healthy_cloud: B
     both = ["--tag-any", "rack-1", "--tag-any", "rack-2"]
     ended = healthy_cloud("reboot", *both, *RULES, *window, "--plan", "--server-takes", "10m")
     assert ended.code == 0
-    head, canaries, first, *_ = ended.out.splitlines()
+    head, *_, canaries, first, _, _, _ = ended.out.splitlines()
     assert head.startswith("would reboot 80 servers in 2 groups of project ")
     assert head.endswith(": 3 calls in 3 waves, if each server takes 10:00 until it is well (--server-takes)")
     assert re.fullmatch(r"  \w{3} \d{4}-\d\d-\d\d \d\d:\d\d JST +5 canaries of rack-1", canaries)
     assert re.fullmatch(r"  .* JST +40 servers of rack-[12], rack-[12]", first)
     assert re.search(r"\nthe end is to be expected at .* JST\nnothing was changed\n$", ended.out)
-    ids = "\n".join([*healthy_cloud.ids("rack-1"), "no-such-server", "no id"])
-    [plan] = healthy_cloud("reboot", *RULES, "--dry-run", "--json", text=ids).json
-    assert (plan["servers"], plan["skipped"], plan["groups"], plan["waves"]) == (40, 2, 1, 3)
+    ids = "\n".join([*healthy_cloud.ids("rack-1"), NO_SERVER])
+    plan, *_ = healthy_cloud("reboot", *RULES, "--dry-run", "--json", text=ids).json
+    assert (plan["servers"], plan["skipped"], plan["groups"], plan["waves"]) == (40, 1, 1, 3)
     assert [(wave["servers"], wave["canary"]) for wave in plan["first_waves"]] == [(5, True), (20, False), (15, False)]
     length = datetime.fromisoformat(plan["ends"]) - datetime.fromisoformat(plan["begins"])
     assert length == timedelta(minutes=15)
@@ -295,11 +295,11 @@ def test_what_is_tried_again_may_go_at_once_if_that_is_said(healthy_cloud: Bms) 
 
 
 def test_a_canary_that_is_not_well_ends_the_run_with_1_and_nothing_else_is_asked(healthy_cloud: Bms) -> None:
-    ids = "\n".join(["no-such-server", *healthy_cloud.ids("rack-2")])
+    ids = "\n".join([NO_SERVER, *healthy_cloud.ids("rack-2")])
     ended = healthy_cloud("reboot", "--canary", "1", "-y", "--no-journal", text=ids)
     assert ended.code == 1
     assert "1 failed, 40 skipped" in ended.out
-    assert "\naborted: canary no-such-server is FAILED\n" in ended.out
+    assert f"\naborted: canary {NO_SERVER} is FAILED\n" in ended.out
 
 
 def test_a_run_with_a_blocked_group_says_how_its_rest_may_be_tried_again(cloud: Bms) -> None:

@@ -11,12 +11,20 @@ from anyio import current_time
 from bms_async import BmsClient, StaticToken
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
+from bms_async.cli.following.chosen import look_at
+from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
 from bms_async.cli.selection.filters import Filters, make_filters, split
+from bms_async.cli.selection.ids import Given
 from bms_async.cli.selection.learning import learn_servers
+from bms_async.cli.selection.names import resolve
+from bms_async.cli.selection.words import Word
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.progress import Screen
 from bms_async.config import Settings
 from bms_async.models import Server
 from bms_async.testing import Answer, CloudSettings, SimulatedCloud, run_virtually
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
 
 NOTHING: dict[str, Any] = {
     "tag": (), "tag_any": (), "not_tag": (), "zone": (), "name": (), "status": (), "flavor": (),
@@ -149,5 +157,151 @@ def test_what_cannot_be_learnt_is_left_out_and_delays_nothing_for_long(count: in
             before = current_time()
             await learn_servers(opened(bms), slow.ids[:count])
             assert current_time() - before < 6
+
+    run_virtually(main)
+
+
+async def found(sim: SimulatedCloud, *words: str, native: bool = False) -> list[str]:
+    async with sim.client() as bms:
+        return await resolve(opened(bms), Given(map(Word, words)), native=native)
+
+
+def refused(sim: SimulatedCloud, *words: str) -> str:
+    with pytest.raises(UsageError) as error:
+        run_virtually(lambda: found(sim, *words))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_name_is_the_server_that_has_it_and_a_uuid_is_never_looked_up(native: bool) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=20))
+    assert run_virtually(lambda: found(sim, "bms-000003", sim.ids[7], sim.ids[3], native=native)) == [
+        sim.ids[3], sim.ids[7],
+    ]  # fmt: skip
+    calls = len(sim.calls)
+    assert run_virtually(lambda: found(sim, sim.ids[7], NOBODY)) == [sim.ids[7], NOBODY]
+    assert len(sim.calls) == calls
+
+
+def test_many_names_are_found_in_one_pass_over_the_list() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=20))
+    names = [f"bms-{number:06}" for number in range(20)]
+    assert run_virtually(lambda: found(sim, *names)) == sim.ids
+    # The second call finds the end of the list.
+    assert sim.arrived("servers.list") == 2
+    assert sim.arrived("servers.get") == 0
+
+
+def test_a_name_of_several_servers_is_refused_with_which_they_are() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=20))
+    for server_id in sim.ids[:12]:
+        sim.rename(server_id, "web")
+    head, *lines, last = refused(sim, sim.ids[0], "web").splitlines()
+    assert head == "12 servers have the name web; give the id of the one that is meant:"
+    assert len(lines) == 10
+    assert lines[0].startswith(f"{sim.ids[0]}   web   ")
+    assert lines[0].endswith("   ACTIVE")
+    assert last == "and 2 more"
+
+
+def test_what_is_neither_a_name_nor_an_id_refuses_all() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=20))
+    told = refused(sim, sim.ids[0], "bms-00000", "bms-000001")
+    assert told.startswith("there is neither a server named bms-00000 nor one of this id in project ")
+    assert told.endswith("; `bms servers list` shows all")
+    told = refused(sim, *(f"web-{number}" for number in range(30)))
+    assert "a server named web-0 nor" in told
+    assert "the same is true of web-1, web-2" in told
+    assert told.count("web-") == 10
+    # As soon as it is sure that the command is refused nothing more is read.
+    assert sim.arrived("servers.get") < 25
+
+
+def test_an_unfit_id_is_refused_in_words_for_a_shell_and_with_its_line() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=3))
+    told = refused(sim, "a b")
+    assert "there is no server named 'a b' in project" in told
+    assert "server ids have letters, digits and -_.:; copy ids from `bms servers list`" in told
+
+    async def main() -> None:
+        async with sim.client() as bms:
+            await resolve(opened(bms), Given([Word("a/b", "ids.csv", 7)]))
+
+    with pytest.raises(UsageError, match=r"^ids\.csv, line 7: there is no server named 'a/b'"):
+        run_virtually(main)
+
+
+def test_an_id_of_another_kind_is_one_if_the_cloud_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=3))
+    for operation in ("servers.get", "servers.list"):
+        sim.faults.add(operation, Answer(status=403), times=None)
+    # Credentials that may not read a server may still stop it.
+    assert run_virtually(lambda: found(sim, "node-17")) == ["node-17"]
+    assert "names cannot be looked up" in capsys.readouterr().err
+    body = b'{"server": {"id": "node-17", "name": "x"}}'
+    sim = SimulatedCloud(CloudSettings(servers=3))
+    sim.faults.add("servers.get", Answer(status=200, body=body), times=None)
+    assert run_virtually(lambda: found(sim, "node-17")) == ["node-17"]
+
+
+async def chosen(sim: SimulatedCloud, wish: Wish) -> Choice:
+    async with sim.client() as bms:
+        with Screen(quiet=True) as screen:
+            return await choose_servers(opened(bms), wish, screen)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_servers_are_left_out_by_id_and_by_name_whatever_chose_them(
+    whole: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=10))
+    excluded = Given(map(Word, [sim.ids[1].upper(), "bms-000002", "web-7", NOBODY]), "FILE")
+    by_filter = Wish(given=None, filters=typed(tag=["__type_baremetal"]), excluded=excluded, whole=whole)
+    by_ids = Wish(given=Given.of_ids(sim.ids), filters=typed(), excluded=excluded)
+    for wish in (by_filter, by_ids):
+        choice = run_virtually(lambda wish=wish: chosen(sim, wish))  # type: ignore[misc]
+        assert choice.ids == [sim.ids[0], *sim.ids[3:]]
+        assert len(list(choice.servers)) == 8
+        err = capsys.readouterr().err
+        assert "--except leaves out 2 of 10 servers" in err
+        assert f"2 of 4 in FILE are none of these: web-7, {NOBODY}" in err
+    everything = Wish(given=Given.of_ids(sim.ids), filters=typed(), excluded=Given.of_ids(sim.ids))
+    assert run_virtually(lambda: chosen(sim, everything)).why_none == "--except leaves out all of 10 servers"
+
+
+def test_a_flavor_that_the_cloud_has_no_id_for_is_found_by_its_name() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=3))
+    page = msgspec.json.encode({"servers": [{"id": "a", "flavor": {"id": "f-1", "name": "big"}}], "count": 1})
+    sim.faults.add("servers.list", Answer(status=200, body=b'{"servers": [], "count": 0}'), times=1)
+    sim.faults.add("servers.list", Answer(status=200, body=page), nth=2, times=None)
+    choice = run_virtually(lambda: chosen(sim, Wish(given=None, filters=typed(flavor=["big"]))))
+    assert choice.ids == ["a"]
+
+
+def test_ids_that_the_cloud_does_not_have_are_known_before_anything_is_sent() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=40))
+    for count in (3, 30):
+        choice = run_virtually(lambda count=count: chosen(  # type: ignore[misc]
+            sim, Wish(given=Given.of_ids([*sim.ids[:count], NOBODY]), filters=typed())
+        ))  # fmt: skip
+        assert choice.missing == [NOBODY]
+
+
+def test_a_plan_counts_what_is_known_of_its_servers() -> None:
+    async def main() -> None:
+        sim = SimulatedCloud(CloudSettings(servers=13))
+        sim.turn_off(sim.ids[4])
+        async with sim.client() as bms:
+            cloud = opened(bms)
+            cloud.known.add_all([each async for each in bms.servers.list()])
+            stop = await look_at(cloud, "stop", [*sim.ids, NOBODY], [NOBODY])
+            reboot = await look_at(cloud, "reboot", sim.ids)
+        status, zone, missing, first, *_, more = stop.lines
+        assert status == "by status: 12 ACTIVE, 1 SHUTOFF, 1 unknown; 1 is SHUTOFF already: nothing to do for it"
+        assert zone == "by zone: 13 az-sim-1, 1 unknown"
+        assert missing == f"1 server of these the cloud does not have: {NOBODY}"
+        assert first == f"  bms-000000 ({sim.ids[0]})   ACTIVE   az-sim-1"
+        assert more == "  and 4 more"
+        assert (stop.fields["already"], "already" in reboot.fields) == (1, False)
 
     run_virtually(main)

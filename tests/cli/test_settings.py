@@ -23,7 +23,7 @@ from bms_async.cli.terminal.exit import explain_error
 from bms_async.config import Settings
 from bms_async.config.clouds import KEYS
 from bms_async.config.environment import VARIABLES
-from tests.cli._helpers import Bms
+from tests.cli._helpers import NO_SERVER, Bms
 from tests.support.virtual_clock import run_virtually
 
 PROJECT = "51a0c10d51a0c10d51a0c10d51a0c10d"
@@ -150,8 +150,8 @@ def test_where_it_acts_is_printed_before_anything_is_changed(cloud: Bms) -> None
     assert asked.code == 2
     assert asked.err.splitlines()[0] == place
     assert "bms: stop 40 servers of cloud mine, project simulated?" in asked.err
-    assert place in cloud("--cloud", "mine", "start", "no-such-server", "--yes").err
-    assert place not in cloud("--cloud", "mine", "start", "no-such-server", "--yes", "--quiet").err
+    assert place in cloud("--cloud", "mine", "start", NO_SERVER, "--yes").err
+    assert place not in cloud("--cloud", "mine", "start", NO_SERVER, "--yes", "--quiet").err
     assert place not in cloud("--cloud", "mine", "quota").err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ from bms_async import Rollout
 from bms_async.cli.following.outcomes import TABLE
 from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.rolling import RolloutArguments, rollout_arguments
-from bms_async.cli.selection.filters import FilterArguments, Filters, make_filters
+from bms_async.cli.selection.filters import Filters, SelectionArguments, make_filters
 from bms_async.cli.selection.rollouts import make_rollout
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.files import check_output_file
@@ -21,7 +22,7 @@ from bms_async.cli.terminal.rows import RowWriter
 __all__ = ["CommonArguments", "CommonOptions", "check_common", "read_common", "read_share"]
 
 
-class CommonArguments(RolloutArguments, FilterArguments):
+class CommonArguments(RolloutArguments, SelectionArguments):
     """The options that all these commands have, as click has read them."""
 
     file: str | None
@@ -44,6 +45,8 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         file: A file of ids.
         filters: Filters of the server list, where no ids are given.
+        excluded: Files of servers that are left out.
+        fail_if_none: Whether it is an error that there is no server.
         cloud: A cloud of ``clouds.yaml``.
         wave: How many servers may be in flight at once.
         abort_above: The share of failures that aborts the run.
@@ -60,6 +63,8 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str | None = None
     filters: Filters = Filters()
+    excluded: Sequence[str] = ()
+    fail_if_none: bool = False
     cloud: str | None = None
     wave: int | None = None
     abort_above: float | None = None
@@ -87,6 +92,8 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
     options = CommonOptions(
         file=typed["file"],
         filters=make_filters(typed),
+        excluded=typed["excluded"],
+        fail_if_none=typed["fail_if_none"],
         cloud=typed["cloud"],
         wave=typed["wave"],
         abort_above=None if share is None else read_share(share),

@@ -10,27 +10,24 @@ from contextlib import AsyncExitStack
 from itertools import islice
 from typing import Final
 
-import anyio
-
 from bms_async import JobHandle
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
+from bms_async.cli.following.chosen import look_at
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.live import LivePage, serve_page
-from bms_async.cli.selection.ids import read_ids
-from bms_async.cli.selection.learning import learn_servers
-from bms_async.cli.selection.listing import check_found, list_chosen
+from bms_async.cli.selection.choosing import Choice, Wish, choose_servers, leave_out
+from bms_async.cli.selection.ids import Given, read_excluded, read_given, reads_input
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.confirm import confirm, confirm_number
 from bms_async.cli.terminal.exit import Code, print_error
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize
-from bms_async.models.ids import canonical_id
 
 from .common import CommonArguments, CommonOptions, check_common, read_common
 from .task import RunArguments, Task
@@ -79,8 +76,11 @@ def carry_out(
         UsageError: The options contradict each other, or a file cannot be used.
         BmsError: The run could not start. Else each server has its outcome.
     """
-    if named is None and not is_found:
-        named = read_ids(ids, options.file, filters=options.filters)
+    given = None if named is None else Given.of_ids(named)
+    if given is None and not is_found:
+        given = read_given(ids, options.file, filters=options.filters)
+    reads = not is_found and named is None and reads_input(ids, options.file, options.filters)
+    excluded = read_excluded(options.excluded, reads_input=reads)
     settings = read_settings(options.cloud)
 
     async def main(stop: SignalHandler) -> int:
@@ -88,7 +88,8 @@ def carry_out(
             cloud = await stack.enter_async_context(open_client(settings, None))
             live = await stack.enter_async_context(serve_page(None if options.dry_run else options.serve))
             with Screen(quiet=options.quiet) as screen:
-                return await _Command(task, options, cloud, stop, screen, live=live).run(named, is_found=is_found)
+                command = _Command(task, options, cloud, stop, screen, live=live)
+                return await command.run(given, excluded, is_found=is_found)
 
     return run_interruptibly(main)
 
@@ -113,23 +114,39 @@ class _Command:
         self._screen = screen
         self._live = live
 
-    async def run(self, named: list[str] | None, *, is_found: bool) -> int:
+    async def run(self, given: Given | None, excluded: Given | None, *, is_found: bool) -> int:
         options, task = self._options, self._task
-        servers = await self._list(is_found=is_found) if named is None else named
-        if named:
-            await task.check_credentials(self._cloud.bms, named[0])
-            await learn_servers(self._cloud, named, native=task.native)
-        servers = await task.prepare(self._cloud, servers)
-        ids = servers if isinstance(servers, list) else [server.id for server in servers]
-        if not ids:
-            print_error(f"nothing to do: {self._unchanged}")
-            return Code.OK
-        bounds = Bounds(options.wave, options.abort_above, len(set(map(canonical_id, ids))))
+        choice = await self._choose(given, excluded, is_found=is_found)
+        if choice.why_none:
+            return await self._do_nothing(choice.why_none)
+        choice = choice._replace(servers=await task.prepare(self._cloud, choice.servers))
+        if not choice.ids:
+            return await self._do_nothing(self._unchanged)
+        bounds = Bounds(options.wave, options.abort_above, len(choice.ids))
         if options.dry_run:
-            await self._print_plan(ids, bounds)
+            await self._print_plan(choice, bounds)
             return Code.OK
-        await self._confirm(ids, bounds)
-        return await self._run(servers, bounds)
+        await self._confirm(choice.ids, bounds)
+        return await self._run(choice.servers, bounds)
+
+    async def _choose(self, given: Given | None, excluded: Given | None, *, is_found: bool) -> Choice:
+        task, options = self._task, self._options
+        # A rollout that needs the servers would have to read them, too.
+        whole = options.rollout is not None and options.rollout.needs_servers
+        if is_found:
+            servers = await task.find(self._cloud, whole=whole)
+            return Choice(servers if excluded is None else await leave_out(self._cloud, servers, excluded))
+        wish = Wish(given=given, filters=options.filters, excluded=excluded, whole=whole, native=task.native)
+        return await choose_servers(self._cloud, wish, self._screen)
+
+    async def _do_nothing(self, why: str) -> int:
+        options, none = self._options, Bounds(None, None, 0)
+        print_error(f"nothing to do: {why}")
+        if options.dry_run and not options.output.is_default:
+            await self._print_plan(Choice([]), none)
+        elif (options.output.json or options.report is not None) and not options.dry_run:
+            await self._run([], none)
+        return Code.USAGE if options.fail_if_none else Code.OK
 
     async def _run(self, servers: list[str] | ListedServers, bounds: Bounds) -> int:
         options, task, jobs = self._options, self._task, list[str]()
@@ -171,8 +188,8 @@ class _Command:
         count = self._task.unchanged
         return f"{pluralize(count, 'server')} {'was' if count == 1 else 'were'} as asked before"
 
-    async def _print_plan(self, ids: Sequence[str], bounds: Bounds) -> None:
-        task = self._task
+    async def _print_plan(self, choice: Choice, bounds: Bounds) -> None:
+        task, ids = self._task, choice.ids
         lines = list(islice(task.changes(ids, self._cloud.known), _PLANNED + 1))
         if len(lines) > _PLANNED:
             lines[_PLANNED:] = ["..."]
@@ -192,21 +209,10 @@ class _Command:
             operation=task.operation,
             calls=task.calls(ids),
             note="".join(f"{line}\n" for line in lines),
+            chosen=await look_at(self._cloud, task.verb, ids, choice.missing),
+            # Nobody knows how long such a call takes.
+            server_takes=0.0,
         )
-
-    async def _list(self, *, is_found: bool) -> list[str] | ListedServers:
-        rollout, filters = self._options.rollout, self._options.filters
-        # A rollout that needs the servers would have to read them, too.
-        whole = rollout is not None and rollout.needs_servers
-        if is_found:
-            return await self._task.find(self._cloud, whole=whole)
-        try:
-            servers = await list_chosen(self._cloud, filters, self._screen, whole=whole, native=self._task.native)
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                await self._screen.clear()
-        check_found(len(servers), filters)
-        return servers
 
     async def _confirm(self, ids: Sequence[str], bounds: Bounds) -> None:
         task, place = self._task, await show_place(self._cloud, quiet=self._options.quiet)

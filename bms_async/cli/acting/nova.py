@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from bms_async import BmsClient, FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async import BmsClient, FleetRun
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError
 
@@ -35,12 +35,6 @@ class _Native(Task):
         if sample is None:
             return begin(servers, wave_size=wave, abort_above=share, rollout=rollout)
         return begin(servers, wave_size=wave, abort_above=share, abort_sample=sample, rollout=rollout)
-
-    async def check_credentials(self, bms: BmsClient, server_id: str) -> None:
-        try:
-            await bms.nova.servers.get(server_id)
-        except (InvalidRequestError, NotFoundError, PermissionDeniedError):
-            return
 
 
 def act_natively(action: NativeAction, ids: Sequence[str], options: CommonOptions) -> int:

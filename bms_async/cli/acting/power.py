@@ -7,15 +7,16 @@ whichever process dies, `--resume` goes on with it exactly. One server alone is 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sized
 from contextlib import AsyncExitStack, nullcontext
 
-import anyio
 import msgspec
 
 from bms_async import DurableOptions, DurableRun, JobHandle
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
+from bms_async.cli.following.chosen import look_at
 from bms_async.cli.following.follow import Follower, print_in_doubt
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
@@ -37,9 +38,8 @@ from bms_async.cli.runs.journal import NOTHING_SENT, open_journal
 from bms_async.cli.runs.last import resolve_key
 from bms_async.cli.runs.retrying import RetryOptions, retry_failed
 from bms_async.cli.runs.saved import SavedRun, is_file, key_of_file, read_resumed, resume_lock
-from bms_async.cli.selection.ids import read_ids
-from bms_async.cli.selection.learning import check_credentials_by, learn_servers
-from bms_async.cli.selection.listing import check_found, list_chosen
+from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
+from bms_async.cli.selection.ids import Given, read_excluded, read_given, reads_input
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.confirm import confirm
@@ -48,7 +48,6 @@ from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 from bms_async.fleet import FleetOptions, batch_size
-from bms_async.models.ids import canonical_id
 
 from .power_options import Action, PowerOptions, check_options, read_share
 
@@ -71,12 +70,13 @@ def act(action: Action, options: PowerOptions) -> int:
     with resume_lock(file) if file is not None else nullcontext():
         saved = None if file is None else read_resumed(action, file)
         if saved is not None:
-            named: list[str] | None = list(saved.unasked)
+            given: Given | None = Given.of_ids(saved.unasked)
             options = msgspec.structs.replace(options, key=key_of_file(options.resume or ""))
         elif options.resume is not None or options.retry_failed is not None:
-            named = []
+            given = Given(())
         else:
-            named = read_ids(options.ids, options.file, filters=options.filters)
+            given = read_given(options.ids, options.file, filters=options.filters)
+        excluded = read_excluded(options.excluded, reads_input=reads_input(options.ids, options.file, options.filters))
         settings = read_settings(options.cloud)
         if saved is not None and file is not None:
             saved.check_cloud(file, settings.endpoint)
@@ -84,7 +84,7 @@ def act(action: Action, options: PowerOptions) -> int:
         async def main(stop: SignalHandler) -> int:
             async with AsyncExitStack() as stack:
                 runs = None
-                if _needs_journal(options, named) or _goes_on(options, file):
+                if _needs_journal(options, given) or _goes_on(options, file):
                     opening = open_journal(settings, options.journal, otherwise=NOTHING_SENT)
                     runs = await stack.enter_async_context(opening)
                 cloud = await stack.enter_async_context(open_client(settings, runs))
@@ -92,7 +92,8 @@ def act(action: Action, options: PowerOptions) -> int:
                 port = None if options.dry_run else options.serve
                 live = await stack.enter_async_context(serve_page(port))
                 with Screen(quiet=options.quiet) as screen:
-                    return await _PowerCommand(action, options, cloud, stop, screen, saved=saved, live=live).run(named)
+                    command = _PowerCommand(action, options, cloud, stop, screen, saved=saved, live=live)
+                    return await command.run(given, excluded)
 
         return run_interruptibly(main)
 
@@ -102,10 +103,10 @@ def _goes_on(options: PowerOptions, file: str | None) -> bool:
     return options.retry_failed is not None or (options.resume is not None and file is None)
 
 
-def _needs_journal(options: PowerOptions, named: list[str] | ListedServers | None) -> bool:
+def _needs_journal(options: PowerOptions, servers: Sized | None) -> bool:
     if options.no_journal or options.dry_run:
         return False
-    return bool(options.key or options.detach or options.resume) or named is None or len(named) > 1
+    return bool(options.key or options.detach or options.resume) or servers is None or len(servers) > 1
 
 
 class _PowerCommand:
@@ -130,7 +131,7 @@ class _PowerCommand:
         self._saved = saved
         self._live = live
 
-    async def run(self, named: list[str] | None) -> int:
+    async def run(self, given: Given | None, excluded: Given | None) -> int:
         options, saved = self._options, self._saved
         if options.retry_failed is not None:
             return await self._retry(options.retry_failed)
@@ -138,16 +139,27 @@ class _PowerCommand:
             return await self._resume(options.resume)
         if saved is not None:
             _describe_saved(saved, self._action, options.resume or "")
-            if not named:
+            if not given:
                 return Code.OK
-        servers = await self._list() if named is None else named
-        if named and not options.detach:
-            await check_credentials_by(self._cloud, named[0])
-            await learn_servers(self._cloud, named)
-        count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
-        bounds = Bounds(self._wave, self._abort_above, count)
+        return await self._choose(given, excluded)
+
+    async def _choose(self, given: Given | None, excluded: Given | None) -> int:
+        options, saved = self._options, self._saved
+        wish = Wish(
+            given=given,
+            filters=options.filters,
+            excluded=excluded,
+            # The rollout would have to read them, too.
+            whole=options.rollout is not None and options.rollout.needs_servers,
+            is_checked=not options.detach,
+        )
+        choice = await choose_servers(self._cloud, wish, self._screen)
+        if choice.why_none:
+            return await self._do_nothing(choice.why_none)
+        servers = choice.servers
+        bounds = Bounds(self._wave, self._abort_above, len(servers))
         if options.dry_run:
-            await self._print_plan(servers, bounds)
+            await self._print_plan(choice, bounds)
             return Code.OK
         is_safe = saved is None or saved.left is not None or self._action != "reboot"
         await self._confirm(len(servers), is_safe=is_safe, note=bounds.text)
@@ -155,8 +167,18 @@ class _PowerCommand:
             return await self._run_in_memory(servers, bounds)
         return await self._run_in_journal(servers)
 
-    async def _print_plan(self, servers: list[str] | ListedServers, bounds: Bounds) -> None:
-        options, wave, count = self._options, bounds.size, len(servers)
+    async def _do_nothing(self, why: str) -> int:
+        options = self._options
+        print_error(f"nothing to do: {why}")
+        if options.dry_run and not options.output.is_default:
+            await self._print_plan(Choice([]), Bounds(None, None, 0))
+        elif (options.output.json or options.report is not None) and not (options.dry_run or options.detach):
+            await self._run_in_memory([], Bounds(None, None, 0))
+        return Code.USAGE if options.fail_if_none else Code.OK
+
+    async def _print_plan(self, choice: Choice, bounds: Bounds) -> None:
+        options, wave, servers = self._options, bounds.size, choice.servers
+        chosen = await look_at(self._cloud, self._action, choice.ids, choice.missing)
         if options.rollout is not None:
             await print_waves(
                 self._action,
@@ -166,12 +188,21 @@ class _PowerCommand:
                 wave=wave,
                 server_takes=options.server_takes,
                 output=options.output,
+                chosen=chosen,
                 note=bounds.text,
             )
             return
-        batch = kept_batch_size(wave) if count > 1 and not options.no_journal else batch_size(wave)
-        note = "" if bounds.text is None else f"{bounds.text}\n"
-        await print_plan(self._action, self._cloud, count, wave=wave, batch=batch, output=options.output, note=note)
+        await print_plan(
+            self._action,
+            self._cloud,
+            len(servers),
+            wave=wave,
+            batch=kept_batch_size(wave) if len(servers) > 1 and not options.no_journal else batch_size(wave),
+            output=options.output,
+            note="" if bounds.text is None else f"{bounds.text}\n",
+            chosen=chosen,
+            server_takes=options.server_takes,
+        )
 
     async def _resume(self, key: str) -> int:
         options, bms = self._options, self._cloud.bms
@@ -302,18 +333,6 @@ class _PowerCommand:
     def _abort_above(self) -> float | None:
         head, typed = self._saved.head if self._saved else None, self._options.abort_above
         return head.abort_above if typed is None and head else typed
-
-    async def _list(self) -> list[str] | ListedServers:
-        rollout, filters = self._options.rollout, self._options.filters
-        # The rollout would have to read them, too.
-        whole = rollout is not None and rollout.needs_servers
-        try:
-            servers = await list_chosen(self._cloud, filters, self._screen, whole=whole)
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                await self._screen.clear()
-        check_found(len(servers), filters)
-        return servers
 
     async def _confirm(self, count: int, *, is_safe: bool = True, note: str | None = None) -> None:
         place = await show_place(self._cloud, quiet=self._options.quiet)

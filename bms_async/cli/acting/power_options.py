@@ -100,8 +100,11 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
     check_typed_key("--retry-failed", options.retry_failed)
     check_new_key(options.key)
     _check_retry(options)
-    if options.resume is not None and (options.ids or options.file or options.filters or options.key or options.detach):
-        raise UsageError("--resume: the run has its servers; leave out ids, --file, filters, --key and --detach")
+    chooses = options.ids or options.file or options.filters or options.excluded
+    if options.resume is not None and (chooses or options.key or options.detach):
+        raise UsageError(
+            "--resume: the run has its servers; leave out ids, --file, filters, --except, --key and --detach"
+        )
     if (
         options.resume is not None
         and file is None
@@ -132,8 +135,8 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
 def _check_retry(options: PowerOptions) -> None:
     if options.retry_failed is None:
         return
-    if options.ids or options.file or options.filters:
-        raise UsageError("--retry-failed: the run has its servers; leave out ids, --file and filters")
+    if options.ids or options.file or options.filters or options.excluded:
+        raise UsageError("--retry-failed: the run has its servers; leave out ids, --file, filters and --except")
     if options.resume is not None:
         raise UsageError(
             "--retry-failed, --resume: expected one of them; a run that has not ended is resumed, one that has is"

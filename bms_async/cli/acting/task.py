@@ -8,7 +8,6 @@ from typing import TypeAlias, TypedDict
 from bms_async import BmsClient, FleetRun, InvalidRequestError, JobHandle, Rollout
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
-from bms_async.cli.runs.durable import check_credentials
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError
 
@@ -101,15 +100,6 @@ class Task:
             options: Its options.
         """
         raise NotImplementedError
-
-    async def check_credentials(self, bms: BmsClient, server_id: str) -> None:
-        """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
-
-        Args:
-            bms: The client.
-            server_id: A server to read.
-        """
-        await check_credentials(bms, server_id)
 
     async def find(self, cloud: OpenClient, *, whole: bool) -> list[str] | ListedServers:
         """Return the servers, where the task finds them by itself.

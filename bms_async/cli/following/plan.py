@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,18 +11,23 @@ import anyio
 
 from bms_async import BmsError
 from bms_async.cli.access.account_usage import LimitView, read_account_in
+from bms_async.cli.access.whoami import read_place
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import write
-from bms_async.cli.terminal.rows import write_record
+from bms_async.cli.terminal.output import write_aside
 from bms_async.cli.terminal.texts import duration, pluralize
 from bms_async.limits.shared.limiter import SharedLimiter
 
+from .chosen import Chosen, write_planned
 from .estimate import time_of_last_call
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
+    from bms_async.cli.access.place import Place
 
-__all__ = ["note_usage", "print_plan"]
+__all__ = ["SERVER_TAKES", "more_of", "note_usage", "place_fields", "print_plan"]
+
+SERVER_TAKES = 300.0
+"""Seconds that a server takes until it is well, where nobody says."""
 
 _PATIENCE = 2.0
 """Seconds for reading what other processes use, which is only shown."""
@@ -63,6 +69,8 @@ async def print_plan(
     operation: str | None = None,
     note: str = "",
     calls: int | None = None,
+    chosen: Chosen | None = None,
+    server_takes: float | None = None,
 ) -> None:
     """Print how many calls a run takes, and for how long the limit makes it last.
 
@@ -76,25 +84,54 @@ async def print_plan(
         operation: The call that would do it; by default the action of ``servers``.
         note: What else there is to say for people, a line.
         calls: How many calls there are, where a server takes more than one.
+        chosen: What is known of the servers.
+        server_takes: Seconds that a server takes until it is done; 0 where nobody can say so.
     """
     name = operation or f"servers.{action}"
     usage, limit = await _read_usage(name, cloud), cloud.bms.limits[name].limit
     calls, used = -(-servers // batch) if calls is None else calls, len(usage.spent)
     capacity = None if limit is None else usage.capacity
     least = time_of_last_call(calls, spent=usage.spent, capacity=capacity, blocked=usage.blocked_for)
+    takes = SERVER_TAKES if server_takes is None else server_takes
+    seconds = max(least + takes, -(-servers // wave) * takes if wave else 0.0) if servers and takes else 0.0
+    place = await read_place(cloud)
     if not output.is_default:
         plan: dict[str, object] = {"type": "plan", "action": name, "servers": servers}
         plan |= {"wave": wave, "calls": calls, "limit": limit, "used": used, "least_seconds": round(least, 1)}
-        write_record(plan, output)
+        if seconds and (wave or server_takes):
+            plan |= {"server_takes": takes, "seconds": round(seconds, 1)}
+        await write_planned(plan | place_fields(place), cloud, chosen, output)
         return
-    write(
-        f"would {action} {pluralize(servers, 'server')} of {cloud.where}: "
-        f"{pluralize(calls, 'call')}{f' of {batch:,} servers at most' if batch > 1 else ''}\n"
-        f"{_limits(limit, used)}; the last call can be sent "
-        f"after {duration(least)} at the earliest, and then the servers take their time\n"
-        f"{note}"
-        "nothing was changed\n"
-    )
+    time = _time(least, seconds, takes, wave=wave, is_given=bool(server_takes))
+    of_many = f" of {batch:,} servers at most" if batch > 1 else ""
+    lines = [
+        f"would {action} {pluralize(servers, 'server')} of {place.brief}: {pluralize(calls, 'call')}{of_many}",
+        *more_of(place),
+        *(() if chosen is None else chosen.lines),
+        f"{_limits(limit, used)}; {time}",
+    ]
+    await write_aside("\n".join(lines) + f"\n{note}nothing was changed\n")
+
+
+def more_of(place: Place) -> Sequence[str]:
+    """Return a line with what a place in brief leaves out, if there is more."""
+    return (str(place),) if str(place) != place.brief else ()
+
+
+def place_fields(place: Place) -> dict[str, object]:
+    """Return where a plan is for, in JSON."""
+    fields: dict[str, object] = {"cloud": place.cloud, "project": place.project_id}
+    return fields | {"project_name": place.project_name, "endpoint": place.endpoint, "user": place.user}
+
+
+def _time(least: float, seconds: float, takes: float, *, wave: int | None, is_given: bool) -> str:
+    if not seconds or (wave is None and not is_given):
+        return (
+            f"the last call can be sent after {duration(least)} at the earliest, and then the servers take their time"
+        )
+    at_once = "" if wave is None else f" with at most {pluralize(wave, 'server')} under way"
+    asks = "" if is_given else ", which --server-takes changes"
+    return f"it takes about {duration(seconds)}{at_once}, if one server takes {duration(takes)}{asks}"
 
 
 def _limits(limit: int | None, used: int) -> str:

@@ -7,19 +7,19 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Literal
 
 from bms_async import PlannedWave, Rollout, RolloutPlan, Server
+from bms_async.cli.access.whoami import read_place
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import write
-from bms_async.cli.terminal.rows import write_record
+from bms_async.cli.terminal.output import write_aside
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 from bms_async.errors.fleet import shown_group
+
+from .chosen import Chosen, write_planned
+from .plan import SERVER_TAKES, more_of, place_fields
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
 
-__all__ = ["SERVER_TAKES", "print_waves"]
-
-SERVER_TAKES = 300.0
-"""Seconds that a server takes until it is well, where nobody says."""
+__all__ = ["print_waves"]
 
 _MAX_NAMED = 3
 
@@ -33,6 +33,7 @@ async def print_waves(
     wave: int | None,
     server_takes: float | None,
     output: OutputOptions,
+    chosen: Chosen,
     note: str | None = None,
 ) -> None:
     """Print which waves a rollout has, and when its end is to be expected.
@@ -45,6 +46,7 @@ async def print_waves(
         wave: How many servers may be in flight at once.
         server_takes: Seconds that a server takes until it is well.
         output: The form of the plan as a record; the usual one is text for people.
+        chosen: What is known of the servers.
         note: What else there is to say for people; None for nothing.
 
     Raises:
@@ -53,17 +55,23 @@ async def print_waves(
     """
     takes = server_takes or SERVER_TAKES
     plan = await cloud.bms.fleet.plan(servers, rollout, seconds_each=takes, action=action, wave_size=wave)
+    place = await read_place(cloud)
     if not output.is_default:
-        fields = {"type": "plan", "action": f"servers.{action}", "limit": cloud.bms.limits[f"servers.{action}"].limit}
-        write_record(fields | _describe(plan) | {"server_takes": takes}, output)
+        fields: dict[str, object] = {
+            "type": "plan",
+            "action": f"servers.{action}",
+            "limit": cloud.bms.limits[f"servers.{action}"].limit,
+        }
+        fields |= _describe(plan) | {"server_takes": takes} | place_fields(place)
+        await write_planned(fields, cloud, chosen, output)
         return
     zone = None if rollout.window is None else rollout.window.tzinfo
     groups = f" in {pluralize(plan.groups, 'group')}" if rollout.group_by is not None else ""
     head = (
-        f"would {action} {pluralize(plan.servers, 'server')}{groups} of {cloud.where}: {pluralize(plan.calls, 'call')}"
+        f"would {action} {pluralize(plan.servers, 'server')}{groups} of {place.brief}: {pluralize(plan.calls, 'call')}"
     )
     assumed = f"if each server takes {duration(takes)} until it is well (--server-takes)"
-    lines = [f"{head} in {pluralize(plan.waves, 'wave')}, {assumed}"]
+    lines = [f"{head} in {pluralize(plan.waves, 'wave')}, {assumed}", *more_of(place), *chosen.lines]
     lines += [] if note is None else [note]
     lines += [_line(wave, zone, names_groups=bool(groups)) for wave in plan.first_waves]
     if plan.waves > len(plan.first_waves):
@@ -74,7 +82,7 @@ async def print_waves(
         lines.append(f"the end is to be expected at {_time(plan.ends, zone)}")
     elif plan.servers:
         lines.append("the end is more than a year away; allow more at once, or a wider window")
-    write("\n".join([*lines, "nothing was changed"]) + "\n")
+    await write_aside("\n".join([*lines, "nothing was changed"]) + "\n")
 
 
 def _line(wave: PlannedWave, zone: tzinfo | None, *, names_groups: bool) -> str:

@@ -17,8 +17,9 @@ from bms_async import BmsError, InvalidRequestError, NotFoundError, Server
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.seen import Seen
 from bms_async.cli.selection.filters import Filters, describe
-from bms_async.cli.selection.ids import read_ids
+from bms_async.cli.selection.ids import Given, read_given
 from bms_async.cli.selection.listing import find_ids, find_servers
+from bms_async.cli.selection.names import resolve
 from bms_async.cli.terminal.cells import cell_len, padded
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
@@ -203,13 +204,14 @@ def show_servers(arguments: Sequence[str], *, cloud: str | None, output: OutputO
         cloud: A cloud of ``clouds.yaml``.
         output: The form of the rows; the usual one is text for people.
     """
-    ids = read_ids(arguments, None) or []
+    given = read_given(arguments, None) or Given(())
     rows = None if output.is_default else RowWriter(TABLE, output)
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
         async with open_client(settings) as opened:
             code: int = Code.OK
+            ids = await resolve(opened, given, is_lenient=True)
             for start in range(0, len(ids), _CONCURRENT_READS):
                 for server_id, result in await _read(opened.bms, ids[start : start + _CONCURRENT_READS]):
                     if not isinstance(result, Server):

@@ -16,7 +16,7 @@ from bms_async import Server, ServerStatus
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 
-__all__ = ["FilterArguments", "Filters", "Query", "Split", "describe", "make_filters", "split"]
+__all__ = ["FilterArguments", "Filters", "Query", "SelectionArguments", "Split", "describe", "make_filters", "split"]
 
 _MAX_LISTS = 8
 """Lists that one command reads; more values of a kind are looked at here."""
@@ -42,6 +42,13 @@ class FilterArguments(TypedDict):
     status: Sequence[str]
     flavor: Sequence[str]
     enterprise_project: str | None
+
+
+class SelectionArguments(FilterArguments):
+    """What else chooses servers, as click has read it."""
+
+    excluded: Sequence[str]
+    fail_if_none: bool
 
 
 class Query(TypedDict):

@@ -1,31 +1,67 @@
-"""Which servers a command is about: ids from arguments, a file or a pipe, or filters of the server list."""
+"""Reads which servers a command was given: by arguments, a file or a pipe, unless filters choose them."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import msgspec
+from typing import Final
 
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.models.ids import canonical_id
 
 from .filters import Filters
+from .id_files import parse_servers
+from .words import Word
 
-__all__ = ["read_ids"]
+__all__ = ["Given", "read_excluded", "read_given", "reads_input"]
+
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_INPUT: Final = "standard input"
 
 
-def read_ids(arguments: Sequence[str], file: str | None, *, filters: Filters | None = None) -> list[str] | None:
-    """Return the ids that were given, each once and in order; None where filters choose the servers.
+class Given:
+    """Servers as they were given, each once and in order.
 
     Args:
-        arguments: As typed; a ``-`` stands for standard input.
-        file: A file with an id a line; ``-`` for standard input.
+        words: Their ids and names.
+        source: What they were read from, for people.
+    """
+
+    __slots__ = ("source", "unsure", "words")
+
+    def __init__(self, words: Iterable[Word], source: str = "") -> None:
+        found: dict[str, Word] = {}
+        for word in words:
+            # One id may be spelled in two ways.
+            found.setdefault(canonical_id(word.text), word)
+        self.words = list(found.values())
+        # Before the event loop runs: this takes a while for many.
+        self.unsure = [word for word in self.words if not _UUID.fullmatch(word.text)]
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @classmethod
+    def of_ids(cls, ids: Iterable[str]) -> Given:
+        """Return servers whose ids are known to be such; they are not looked up as names."""
+        given = cls(map(Word, ids))
+        given.unsure = []
+        return given
+
+
+def read_given(arguments: Sequence[str], file: str | None, *, filters: Filters | None = None) -> Given | None:
+    """Return the servers that were given; None where filters choose them.
+
+    Args:
+        arguments: Ids and names as typed; a ``-`` stands for standard input.
+        file: A file of servers; ``-`` for standard input.
         filters: The filters that were given.
 
     Raises:
-        UsageError: No ids and no filters were given, or more than one of them, or a file cannot be read.
+        UsageError: No servers and no filters were given, or more than one of them, or a file cannot be read.
     """
     if file is not None and not file.strip():
         # An unset variable of a script must not lead to another source of ids.
@@ -36,53 +72,58 @@ def read_ids(arguments: Sequence[str], file: str | None, *, filters: Filters | N
     if filters:
         return None
     if file and file != "-":
-        try:
-            with Path(file).open(encoding="utf-8-sig") as lines:
-                return _distinct(_ids_of(lines), f"{file} has no ids; expected one a line")
-        except (OSError, UnicodeError) as error:
-            raise UsageError(f"cannot read the ids: {error}") from error
+        return Given(parse_servers(_read_file("--file", file), file), file)
     if arguments and "-" not in arguments:
-        return _distinct(map(_writable, arguments), "no ids were given")
+        return Given(map(_word, arguments))
     if not file and not arguments and sys.stdin.isatty():
-        raise UsageError("expected servers: give ids, pipe them in, or use another option of --help")
-    named = [_writable(argument) for argument in arguments if argument != "-"]
+        raise UsageError("expected servers: give ids or names, pipe them in, or use another option of --help")
+    named = [_word(argument) for argument in arguments if argument != "-"]
+    return Given([*named, *parse_servers(_read_input(), _INPUT)], _INPUT)
+
+
+def reads_input(arguments: Sequence[str], file: str | None, filters: Filters | None) -> bool:
+    """Return whether standard input has the servers of a command; the arguments are those of `read_given`."""
+    return not filters and (file == "-" or "-" in arguments or not (file or arguments))
+
+
+def read_excluded(files: Sequence[str], *, reads_input: bool) -> Given | None:
+    """Return the servers that are to be left out; None without a file of such.
+
+    Args:
+        files: Files of servers; ``-`` for standard input.
+        reads_input: Whether standard input has the servers of the command.
+
+    Raises:
+        UsageError: A file cannot be read, or standard input has both.
+    """
+    if not files:
+        return None
+    words: list[Word] = []
+    for file in files:
+        if not file.strip():
+            raise UsageError("--except is empty: expected a file; name one, or leave the option out")
+        if file == "-" and (reads_input or files.count("-") > 1):
+            raise UsageError("--except -: standard input is read for the servers already; name a file")
+        data = _read_input() if file == "-" else _read_file("--except", file)
+        words += parse_servers(data, _INPUT if file == "-" else file)
+    return Given(words, " and ".join(files))
+
+
+def _word(argument: str) -> Word:
+    """Return a word that can be encoded; arguments may have bytes that are not text."""
+    text = argument.encode(errors="backslashreplace").decode().strip()
+    if not text:
+        # An unset variable of a script.
+        raise UsageError("a server's id is empty: expected an id or a name; leave it out")
+    return Word(text)
+
+
+def _read_file(option: str, file: str) -> bytes:
     try:
-        return _distinct([*named, *_ids_of(sys.stdin)], "standard input has no ids; expected one a line")
-    except UnicodeError as error:
-        raise UsageError(f"cannot read the ids: {error}") from error
+        return Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{option} {file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _distinct(ids: Iterable[str], otherwise: str) -> list[str]:
-    found: dict[str, str] = {}
-    for server_id in ids:
-        # One id may be spelled in two ways.
-        found.setdefault(canonical_id(server_id), server_id)
-    if not found:
-        raise UsageError(otherwise)
-    return list(found.values())
-
-
-def _ids_of(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        text = line.strip()
-        if text.startswith("{"):
-            yield _id_in(text)
-        elif text := text.partition("#")[0].rstrip():
-            yield _writable(text)
-
-
-def _writable(text: str) -> str:
-    """Return a text that can be encoded; arguments may have bytes that are not text."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _id_in(line: str) -> str:
-    """Return the id in a line of JSON, as ``--json`` prints them."""
-    try:
-        fields = msgspec.json.decode(line, type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UsageError(f"this line is neither an id nor JSON: {line[:60]!r}") from error
-    found = fields.get("server_id") or fields.get("id")
-    if not isinstance(found, str):
-        raise UsageError(f"this line of JSON has no id: {line[:60]!r}")
-    return found
+def _read_input() -> bytes:
+    return sys.stdin.buffer.read()

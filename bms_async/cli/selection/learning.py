@@ -26,7 +26,7 @@ _PATIENCE = 5.0
 _YIELD_EVERY = 500
 
 
-async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool = False) -> None:
+async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool = False) -> list[str]:
     """Note names, zones, flavors, tags and statuses in ``cloud.known``, as far as they can be learnt soon.
 
     A few servers are read one by one, many are looked for in the pages of the list. It takes some seconds at most, and
@@ -36,46 +36,52 @@ async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool =
         cloud: The client.
         ids: The servers; those that are known already are not read again.
         native: Whether they are read by the native calls of OpenStack.
+
+    Returns:
+        The servers that the cloud says it does not have.
     """
     unknown: dict[str, str] = {}
     async for server_id in _slowly(ids):
         if server_id not in cloud.known:
             unknown.setdefault(canonical_id(server_id), server_id)
-    if not unknown:
-        return
+    missing: list[str] = []
     with anyio.move_on_after(_PATIENCE):
         if len(unknown) <= _FEW:
-            await _read_each(cloud, list(unknown.values()), native=native)
-        else:
-            await _look_for(cloud, set(unknown), native=native)
+            missing = await _read_each(cloud, list(unknown.values()), native=native)
+        elif await _look_for(cloud, set(unknown), native=native):
+            missing = [server_id async for server_id in _slowly(unknown.values()) if server_id not in cloud.known]
+    return missing
 
 
-async def check_credentials_by(cloud: OpenClient, server_id: str) -> None:
+async def check_credentials_by(cloud: OpenClient, server_id: str, *, native: bool = False) -> None:
     """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
 
     Args:
         cloud: The client; what is read is noted in it.
         server_id: The server to read.
+        native: Whether it is read by the native call of OpenStack.
 
     Raises:
         BmsError: It does not respond, or refuses them.
     """
+    calls = cloud.bms.nova.servers if native else cloud.bms.servers
     try:
-        cloud.known.add(await cloud.bms.servers.get(server_id))
+        cloud.known.add(await calls.get(server_id))
     except (InvalidRequestError, NotFoundError, PermissionDeniedError):
         # A response came, and credentials that may not read a server may still stop it.
         return
 
 
-async def _read_each(cloud: OpenClient, ids: Sequence[str], *, native: bool) -> None:
+async def _read_each(cloud: OpenClient, ids: Sequence[str], *, native: bool) -> list[str]:
     waiting, calls = iter(ids), cloud.bms.nova.servers if native else cloud.bms.servers
+    missing: list[str] = []
 
     async def read() -> None:
         for server_id in waiting:
             try:
                 cloud.known.add(await calls.get(server_id))
             except NotFoundError:
-                continue
+                missing.append(server_id)
             except BmsError:
                 # What fails once for a reason of the cloud's would fail again.
                 readers.cancel_scope.cancel()
@@ -84,9 +90,11 @@ async def _read_each(cloud: OpenClient, ids: Sequence[str], *, native: bool) -> 
     async with anyio.create_task_group() as readers:
         for _ in range(min(_AT_ONCE, len(ids))):
             readers.start_soon(read)
+    return missing
 
 
-async def _look_for(cloud: OpenClient, wanted: set[str], *, native: bool) -> None:
+async def _look_for(cloud: OpenClient, wanted: set[str], *, native: bool) -> bool:
+    """Note servers of the list; return whether all that are wanted would have been found."""
     bms = cloud.bms
     try:
         async for server in bms.nova.servers.list_details() if native else bms.servers.list():
@@ -95,9 +103,10 @@ async def _look_for(cloud: OpenClient, wanted: set[str], *, native: bool) -> Non
                 wanted.discard(found)
                 cloud.known.add(server)
                 if not wanted:
-                    return
+                    break
     except BmsError:
-        return
+        return False
+    return True
 
 
 async def _slowly(ids: Iterable[str]) -> AsyncIterator[str]:

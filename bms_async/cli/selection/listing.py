@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from bms_async import Server
-from bms_async.cli.terminal.exit import UsageError
 
 from .filters import Filters, Query, Split, describe, split
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from .rollouts import ListedServers
 
-__all__ = ["check_found", "find_ids", "find_servers", "list_chosen", "show_count"]
+__all__ = ["find_ids", "find_servers", "list_chosen", "show_count"]
 
 _PAGE = 1000
 _IDS_AT_ONCE = 200
@@ -125,17 +124,3 @@ async def show_count(count: int, filters: Filters, screen: Screen) -> None:
         await screen.draw([Text(text, style="dim")])
     elif screen.is_due():
         await screen.log(text)
-
-
-def check_found(count: int, filters: Filters) -> None:
-    """Refuse to go on with no servers.
-
-    Args:
-        count: How many were found.
-        filters: The filters.
-
-    Raises:
-        UsageError: There are none.
-    """
-    if not count:
-        raise UsageError(f"no server has {describe(filters)}; `bms servers list` shows all")

@@ -31,9 +31,14 @@ _BESIDE = {
 
 
 class ListedServers:
-    """Servers that a list returned, in a tenth of the memory."""
+    """Servers that a list returned, in a tenth of the memory.
+
+    Attributes:
+        ids: Their ids.
+    """
 
     def __init__(self) -> None:
+        self.ids: list[str] = []
         self._servers: list[bytes] = []
 
     def __len__(self) -> int:
@@ -45,7 +50,19 @@ class ListedServers:
 
     def append(self, server: Server) -> None:
         """Add a server."""
+        self.ids.append(server.id)
         self._servers.append(zlib.compress(msgspec.json.encode(server), 1))
+
+    def kept(self, ids: Sequence[str]) -> ListedServers:
+        """Return those of some ids, which are in the order of these servers."""
+        kept, wanted = ListedServers(), iter(ids)
+        each = next(wanted, None)
+        for server_id, encoded in zip(self.ids, self._servers, strict=True):
+            if server_id == each:
+                kept.ids.append(server_id)
+                kept._servers.append(encoded)
+                each = next(wanted, None)
+        return kept
 
 
 def make_rollout(arguments: RolloutArguments) -> Rollout | None:

@@ -1,0 +1,182 @@
+"""Finds servers by name, and makes sure of ids that are no UUIDs, before anything is sent for any of them.
+
+All words of a command are resolved or none is: a command for half of the servers is worse than none. A UUID is an id,
+and is not looked up. Anything else is a name if a server has it, and else an id if the cloud has that, for there are
+clouds with other ids. A word that is neither, or that is the name of several servers, refuses the command.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import anyio
+import anyio.lowlevel
+
+from bms_async import BmsError, DecodeError, InvalidRequestError, NotFoundError, PermissionDeniedError, Server
+from bms_async.cli.terminal.exit import UsageError, print_error
+from bms_async.cli.terminal.texts import strip_control_chars
+from bms_async.models.ids import canonical_id
+from bms_async.validation.common import is_id
+
+from .ids import Given
+from .words import Word, shown
+
+if TYPE_CHECKING:
+    from bms_async.cli.access.cloud import OpenClient
+
+__all__ = ["resolve"]
+
+_FEW: Final = 5
+"""Names that are looked up one by one; for more the list is read once."""
+
+_SEARCHABLE: Final = re.compile(r"[\w-][\w.-]*")
+"""Names that mean themselves where the cloud takes a name for a regular expression."""
+
+_AT_ONCE: Final = 8
+_MOST_SHOWN: Final = 10
+_YIELD_EVERY: Final = 500
+
+
+class _Match(NamedTuple):
+    id: str
+    name: str
+    zone: str
+    status: str
+
+
+class _Found:
+    """What the list says of some words."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self._wanted = frozenset(word.text for word in words)
+        self.by_name: dict[str, dict[str, _Match]] = {}
+        self.ids: set[str] = set()
+
+    def look_at(self, server: Server, cloud: OpenClient) -> None:
+        """Note a server if one of the words means it."""
+        is_named = server.name is not None and server.name in self._wanted
+        if is_named and server.name is not None:
+            match = _Match(server.id, server.name, server.availability_zone or "", str(server.status or ""))
+            self.by_name.setdefault(server.name, {})[server.id] = match
+        if server.id in self._wanted:
+            self.ids.add(server.id)
+        if is_named or server.id in self._wanted:
+            cloud.known.add(server)
+
+
+async def resolve(cloud: OpenClient, given: Given, *, native: bool = False, is_lenient: bool = False) -> list[str]:
+    """Return the ids of servers that were given by ids and names, each once and in order.
+
+    Args:
+        cloud: The client; what is read of the servers is noted in it.
+        given: The servers.
+        native: Whether they are read by the native calls of OpenStack.
+        is_lenient: Whether a word that is neither an id nor a name is returned as it is, and a name that several
+            servers have stands for all of them.
+
+    Raises:
+        UsageError: A word is neither an id nor a name, or it is the name of several servers.
+        BmsError: The cloud could not be asked.
+    """
+    if not given.unsure:
+        return [word.text for word in given.words]
+    found = await _look_up(cloud, given.unsure, native=native)
+    if not is_lenient:
+        _refuse_several(found, given.unsure)
+    unknown = [word for word in given.unsure if word.text not in found.by_name and word.text not in found.ids]
+    if not is_lenient:
+        await _make_sure(cloud, unknown, native=native)
+    ids: dict[str, str] = {}
+    for index, word in enumerate(given.words):
+        if index % _YIELD_EVERY == _YIELD_EVERY - 1:
+            await anyio.lowlevel.checkpoint()
+        for server_id in (word.text,) if word.text in found.ids else found.by_name.get(word.text, (word.text,)):
+            ids.setdefault(canonical_id(server_id), server_id)
+    return list(ids.values())
+
+
+async def _look_up(cloud: OpenClient, words: Sequence[Word], *, native: bool) -> _Found:
+    found = _Found(words)
+    texts = [word.text for word in words]
+    few = len(texts) <= _FEW and all(map(_SEARCHABLE.fullmatch, texts))
+    try:
+        for name in texts if few else (None,):
+            async for server in _list(cloud, name, native=native):
+                found.look_at(server, cloud)
+    except PermissionDeniedError:
+        print_error("these credentials may not list servers, so names cannot be looked up: ids are needed")
+    except (DecodeError, NotFoundError) as error:
+        print_error(f"names cannot be looked up, ids are needed: {strip_control_chars(str(error))}")
+    return found
+
+
+def _list(cloud: OpenClient, name: str | None, *, native: bool) -> AsyncIterable[Server]:
+    return cloud.bms.nova.servers.list_details(name=name) if native else cloud.bms.servers.list(name=name)
+
+
+def _refuse_several(found: _Found, words: Sequence[Word]) -> None:
+    several = {name for name, matches in found.by_name.items() if len(matches) > 1 and name not in found.ids}
+    for word in words if several else ():
+        matches = found.by_name.get(word.text, {})
+        if word.text in several:
+            lines = [
+                strip_control_chars("   ".join((match.id, match.name, match.zone or "-", match.status or "-")))
+                for match in list(matches.values())[:_MOST_SHOWN]
+            ]
+            if len(matches) > _MOST_SHOWN:
+                lines.append(f"and {len(matches) - _MOST_SHOWN:,} more")
+            head = f"{_place(word)}{len(matches):,} servers have the name {strip_control_chars(word.text)}"
+            raise UsageError("\n".join([f"{head}; give the id of the one that is meant:", *lines]))
+
+
+async def _make_sure(cloud: OpenClient, words: Sequence[Word], *, native: bool) -> None:
+    """Read servers by what may be their ids; refuse the words that are none."""
+    unfit = next((word for word in words if not is_id(word.text)), None)
+    if unfit is not None:
+        raise UsageError(
+            f"{_place(unfit)}there is no server named {shown(unfit.text)} in {cloud.where}, and it is no id: server ids"
+            " have letters, digits and -_.:; copy ids from `bms servers list`"
+        )
+    waiting, missing, errors = iter(enumerate(words)), list[tuple[int, Word]](), list[BmsError]()
+    calls = cloud.bms.nova.servers if native else cloud.bms.servers
+
+    async def read() -> None:
+        for index, word in waiting:
+            try:
+                cloud.known.add(await calls.get(word.text))
+            except NotFoundError:
+                missing.append((index, word))
+            except (InvalidRequestError, PermissionDeniedError):
+                # Whether there is such a server cannot be found out.
+                continue
+            except BmsError as error:
+                errors.append(error)
+            if errors or len(missing) > _MOST_SHOWN:
+                # Some are enough to refuse all.
+                readers.cancel_scope.cancel()
+                return
+
+    async with anyio.create_task_group() as readers:
+        for _ in range(min(_AT_ONCE, len(words))):
+            readers.start_soon(read)
+    if errors:
+        raise errors[0]
+    if missing:
+        _refuse_missing([word for _, word in sorted(missing)], cloud)
+
+
+def _refuse_missing(missing: Sequence[Word], cloud: OpenClient) -> None:
+    word = missing[0]
+    text = f"{_place(word)}there is neither a server named {strip_control_chars(word.text)} nor one of this id"
+    others = [strip_control_chars(other.text) for other in missing[1:_MOST_SHOWN]]
+    if others:
+        more = ", ..." if len(missing) > _MOST_SHOWN else ""
+        text += f" in {cloud.where}, and the same is true of {', '.join(others)}{more}"
+        raise UsageError(f"{text}; `bms servers list` shows all")
+    raise UsageError(f"{text} in {cloud.where}; `bms servers list` shows all")
+
+
+def _place(word: Word) -> str:
+    return f"{word.where}: " if word.where else ""
