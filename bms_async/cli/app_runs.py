@@ -69,14 +69,25 @@ def _show(*, keys: Sequence[str], json: bool, cloud: str | None, journal: str | 
 @_key
 @options.quiet
 @options.report
+@options.serve
 @_common
-def _watch(*, key: str, quiet: bool, report: str | None, json: bool, cloud: str | None, journal: str | None) -> None:
+def _watch(
+    *,
+    key: str,
+    quiet: bool,
+    report: str | None,
+    serve: int | None,
+    json: bool,
+    cloud: str | None,
+    journal: str | None,
+) -> None:
     """Watch a run to its end, whoever carries it out. Ctrl-C ends the watching only."""
 
     def work() -> int:
         from .runs.commands import watch_run
 
-        return watch_run(key, _read(json=json, cloud=cloud, journal=journal), quiet=quiet, report=report)
+        reading = _read(json=json, cloud=cloud, journal=journal)
+        return watch_run(key, reading, quiet=quiet, report=report, serve=serve)
 
     end(work)
 
@@ -115,6 +126,8 @@ for _name, (_status, _doc) in _CHANGES.items():
     help="As fast as the limits allow, though the ended run was a rollout.",
 )  # fmt: skip
 @options.quiet
+@options.report
+@options.serve
 @_common
 def _retry(
     *,
@@ -127,6 +140,8 @@ def _retry(
     detach: bool,
     yes: bool,
     quiet: bool,
+    report: str | None,
+    serve: int | None,
     json: bool,
     cloud: str | None,
     journal: str | None,
@@ -154,6 +169,8 @@ def _retry(
             detach=detach,
             yes=yes,
             quiet=quiet,
+            report=report,
+            serve=serve,
         )
         return retry_run(key, retry, _read(json=json, cloud=cloud, journal=journal))
 

@@ -16,9 +16,37 @@ from .terminal.forms import FORMS, OutputOptions
 
 # fmt: off
 __all__ = [
-    "OUTPUT", "ROLLOUT", "RUN", "SERVERS", "apply", "argument", "bounds", "cloud", "complete", "complete_columns",
-    "complete_file", "each", "file", "filters", "groups_known", "ids", "journal", "json", "key", "limits_known",
-    "option", "output", "power", "printing", "quiet", "report", "rollout", "selection", "statuses_known", "yes",
+    "OUTPUT",
+    "ROLLOUT",
+    "RUN",
+    "SERVERS",
+    "apply",
+    "argument",
+    "bounds",
+    "cloud",
+    "complete",
+    "complete_columns",
+    "complete_file",
+    "each",
+    "file",
+    "filters",
+    "groups_known",
+    "ids",
+    "journal",
+    "json",
+    "key",
+    "limits_known",
+    "option",
+    "output",
+    "power",
+    "printing",
+    "quiet",
+    "report",
+    "rollout",
+    "selection",
+    "serve",
+    "statuses_known",
+    "yes",
 ]
 # fmt: on
 
@@ -207,6 +235,10 @@ report = option(
     "--report", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
     help="Write a report: FILE.html is a page, FILE.txt text to be mailed, FILE.csv a row for each server.",
 )  # fmt: skip
+serve = option(
+    "--serve", type=click.IntRange(0, 65535), metavar="PORT", section=OUTPUT,
+    help="Show the page on this machine while the run goes on, at http://127.0.0.1:PORT/; 0: any free port.",
+)  # fmt: skip
 rollout = apply(
     option("--canary", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,
            help="N servers first, alone; the others only if all of these are well."),
@@ -233,7 +265,7 @@ rollout = apply(
 )  # fmt: skip
 selection = apply(file, filters)
 """Which servers a command changes, beside ids."""
-printing = apply(json, quiet, report, cloud)
+printing = apply(json, quiet, report, serve, cloud)
 """What a command prints of the servers that it changes, and where."""
 power = apply(
     ids,

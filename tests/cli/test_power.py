@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.cli._helpers import Bms
+from tests.cli._helpers import PATIENCE, Bms
 from tests.support.machine import patience
 
 
@@ -153,6 +156,37 @@ def test_a_page_about_the_run_is_written(cloud: Bms, tmp_path: Path) -> None:
     assert cloud.exports["BMS_ENDPOINT"] in text
     assert f"<bdi>bms reboot --tag rack-0 -y -q --report {page}</bdi>" in text
     assert cloud.exports["OS_TOKEN"] not in text
+
+
+def test_the_page_of_a_run_can_be_looked_at_while_it_goes_on(cloud: Bms) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    seen: list[str] = []
+
+    def look() -> None:
+        # What the page's own script does, but without a rest in between.
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=9)) as client:
+            while not seen or '<main data-version="end">' not in seen[-1]:
+                seen.append(client.get("/?me").text)
+
+    with ThreadPoolExecutor(1) as threads:
+        looking = threads.submit(look)
+        ended = cloud("reboot", "--tag", "rack-3", "-y", "--serve", str(port))
+        looking.result(PATIENCE)
+    assert f"bms: the page of the run is at http://127.0.0.1:{port}/ as long as the command runs" in ended.err
+    assert any("The run goes on, and this page follows it." in page for page in seen)
+    assert "The run has ended. This page does not change any more." in seen[-1]
+    assert "reboot</bdi> of 40 servers" in seen[-1]
+
+
+def test_a_port_that_is_in_use_is_refused_before_anything_is_sent(cloud: Bms) -> None:
+    before = arrived(cloud, "servers.reboot")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = cloud("reboot", "--tag", "rack-4", "-y", "--serve", str(port))
+    assert ended.code == 2
+    assert f"--serve {port}: the port is in use; name another one, or 0 for any that is free" in ended.err
+    assert arrived(cloud, "servers.reboot") == before
 
 
 @pytest.mark.parametrize(("name", "begins"), [("r.txt", "stop of 1 server in "), ("r.csv", "id,name,zone,")])

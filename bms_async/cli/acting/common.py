@@ -28,6 +28,7 @@ class CommonArguments(RolloutArguments, FilterArguments):
     json: bool
     quiet: bool
     report: str | None
+    serve: int | None
     cloud: str | None
 
 
@@ -47,6 +48,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
         json: Whether to print JSON.
         quiet: Whether to print failures only.
         report: Where a report of the run is written, in the form of its suffix.
+        serve: The port on which the page of the run is served; 0 for any that is free.
     """
 
     file: str | None = None
@@ -61,6 +63,7 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
     quiet: bool = False
     report: str | None = None
+    serve: int | None = None
 
 
 def read_common(typed: CommonArguments) -> dict[str, Any]:
@@ -86,6 +89,7 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
         json=typed["json"],
         quiet=typed["quiet"],
         report=typed["report"],
+        serve=typed["serve"],
     )
     return msgspec.structs.asdict(options)
 

@@ -18,6 +18,7 @@ from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
 from bms_async.cli.following.terms import describe_terms
+from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.runs.durable import check_credentials
 from bms_async.cli.selection.ids import read_ids
 from bms_async.cli.selection.learning import learn_servers
@@ -127,8 +128,9 @@ def carry_out(task: Task, ids: Sequence[str], options: CommonOptions, *, named: 
     async def main(stop: SignalHandler) -> int:
         async with AsyncExitStack() as stack:
             cloud = await stack.enter_async_context(open_client(settings, None))
+            live = await stack.enter_async_context(serve_page(None if options.dry_run else options.serve))
             with Screen(quiet=options.quiet) as screen:
-                return await _Command(task, options, cloud, stop, screen).run(named)
+                return await _Command(task, options, cloud, stop, screen, live=live).run(named)
 
     return run_interruptibly(main)
 
@@ -137,13 +139,21 @@ class _Command:
     """One task, and some servers."""
 
     def __init__(
-        self, task: Task, options: CommonOptions, cloud: OpenClient, stop: SignalHandler, screen: Screen
+        self,
+        task: Task,
+        options: CommonOptions,
+        cloud: OpenClient,
+        stop: SignalHandler,
+        screen: Screen,
+        *,
+        live: LivePage | None,
     ) -> None:
         self._task = task
         self._options = options
         self._cloud = cloud
         self._stop = stop
         self._screen = screen
+        self._live = live
 
     async def run(self, named: list[str] | None) -> int:
         options, task = self._options, self._task
@@ -183,6 +193,7 @@ class _Command:
             operation=task.operation,
             polls=task.polls,
             terms=describe_terms(wave=options.wave, abort_above=options.abort_above, rollout=options.rollout),
+            live=self._live,
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()

@@ -20,6 +20,7 @@ from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.plan import note_usage, print_plan
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.following.waves import print_waves
+from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.runs.durable import (
     begin_run,
     carry_on,
@@ -83,8 +84,11 @@ def act(action: Action, options: PowerOptions) -> int:
                     opening = open_journal(settings, options.journal, otherwise=NOTHING_SENT)
                     runs = await stack.enter_async_context(opening)
                 cloud = await stack.enter_async_context(open_client(settings, runs))
+                # Before anything is sent: a port that cannot be had is no reason to end a run.
+                port = None if options.dry_run else options.serve
+                live = await stack.enter_async_context(serve_page(port))
                 with Screen(quiet=options.quiet) as screen:
-                    return await _PowerCommand(action, options, cloud, stop, screen, saved=saved).run(named)
+                    return await _PowerCommand(action, options, cloud, stop, screen, saved=saved, live=live).run(named)
 
         return run_interruptibly(main)
 
@@ -107,6 +111,7 @@ class _PowerCommand:
         screen: Screen,
         *,
         saved: SavedRun | None,
+        live: LivePage | None,
     ) -> None:
         self._action: Action = action
         self._options = options
@@ -114,6 +119,7 @@ class _PowerCommand:
         self._stop = stop
         self._screen = screen
         self._saved = saved
+        self._live = live
 
     async def run(self, named: list[str] | None) -> int:
         options, saved = self._options, self._saved
@@ -221,6 +227,7 @@ class _PowerCommand:
             terms=describe_terms(
                 wave=wave, abort_above=options.abort_above, verify=options.verify, rollout=options.rollout
             ),
+            live=self._live,
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
@@ -237,6 +244,7 @@ class _PowerCommand:
             quiet=options.quiet,
             report=options.report,
             rollout=options.rollout,
+            live=self._live,
         )
 
     @property

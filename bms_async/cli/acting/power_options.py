@@ -113,4 +113,6 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
         )
     if options.detach and options.report:
         raise UsageError("--detach: the command ends before the run; leave out --report, and give it to bms runs watch")
+    if options.detach and options.serve is not None:
+        raise UsageError("--detach: the command ends before the run; leave out --serve, and give it to bms runs watch")
     check_common(options)

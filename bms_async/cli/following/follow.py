@@ -267,7 +267,9 @@ class Follower:
         from bms_async.cli.report_page.live import LiveSource
 
         known, run = self._cloud.known, self._run
-        return LiveSource(self._head(), known, self._operation, self._servers, lambda: run.progress, self._history)
+        return LiveSource(
+            self._head(), known, self._operation, self._servers, lambda: run.progress.waits_for, self._history
+        )
 
     def _history(self) -> CallHistory:
         from bms_async.cli.report_page.history import CallHistory

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from bms_async import FleetReport, Outcome, OutcomeState, Progress
+from bms_async import FleetReport, Outcome, OutcomeState
 from bms_async._extras import require
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize
@@ -49,7 +49,7 @@ class LiveSource(NamedTuple):
         known: What is known of its servers.
         operation: The call that does it.
         servers: How many servers it has.
-        progress: Returns how far it is.
+        waits_for: Returns why nothing begins; None if something may.
         calls: Returns the calls that it made.
     """
 
@@ -57,7 +57,7 @@ class LiveSource(NamedTuple):
     known: Known
     operation: str
     servers: int
-    progress: Callable[[], Progress]
+    waits_for: Callable[[], str | None]
     calls: Callable[[], CallHistory]
 
 
@@ -128,11 +128,12 @@ class LivePage:
         if path == "/state":
             return Answer("application/json", msgspec.json.encode(self._state(source)))
         page = await self._newest(source)
-        if self._is_ended:
-            self._viewers.pop(viewer, None)
-            if not self._viewers:
-                self._has_seen_end.set()
-        return Answer(_HTML, page)
+        return Answer(_HTML, page, partial(self._note_seen, viewer) if self._is_ended else None)
+
+    def _note_seen(self, viewer: str) -> None:
+        self._viewers.pop(viewer, None)
+        if not self._viewers:
+            self._has_seen_end.set()
 
     @property
     def _next_version(self) -> str:
@@ -151,7 +152,7 @@ class LivePage:
                 "ended": True,
                 "words": f"The run has ended: {words} This page stays as it is now.",
             }
-        waits = source.progress().waits_for
+        waits = source.waits_for()
         words = f"The run goes on: {words}"
         return {
             "version": self._next_version,

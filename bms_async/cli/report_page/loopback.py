@@ -5,8 +5,8 @@ cannot read it: a request whose Host is not this address is refused (DNS rebindi
 in. It has a bounded number of connections, each with a bounded request and a bounded time, so that nobody who is slow
 holds anything else than that one connection.
 
-Rejected: http.server, which has a thread for each connection and no bound on them; and the simulator's uvicorn, which is
-an extra of its own, and takes over signals.
+Rejected: http.server, which has a thread for each connection and no bound on them; and the simulator's uvicorn, which
+is an extra of its own, and takes over signals.
 """
 
 from __future__ import annotations
@@ -53,10 +53,17 @@ _GONE: Final = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, a
 
 
 class Answer(NamedTuple):
-    """What is answered to a request that is allowed."""
+    """What is answered to a request that is allowed.
+
+    Attributes:
+        kind: Its media type.
+        body: What is sent.
+        on_sent: Called once all of it was sent.
+    """
 
     kind: str
     body: bytes
+    on_sent: Callable[[], None] | None = None
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer, and not an error of this program
@@ -84,7 +91,7 @@ async def listen(port: int) -> Listener:
 
 def port_of(listener: Listener) -> int:
     """Return the port that is listened on."""
-    return int(listener.extra(SocketAttribute.local_port))
+    return int(listener.extra(SocketAttribute.local_port))  # noqa: S610 - of anyio, and no database
 
 
 async def serve(listener: Listener, answer: Callable[[str, str], Awaitable[Answer | None]]) -> None:
@@ -141,6 +148,8 @@ class _Server:
         for begin in range(0, len(body), _PIECE):
             await stream.send(body[begin : begin + _PIECE])
         await stream.send_eof()
+        if answer.on_sent is not None:
+            answer.on_sent()
 
     def _read(self, head: bytes) -> tuple[bool, str, str]:
         """Return whether the answer has no body, the path and the query.

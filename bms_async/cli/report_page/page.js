@@ -159,7 +159,7 @@
           if (answer.ok) exchange(await answer.text());
           // A large page is fetched less often, so that whoever reads it can.
           rest = performance.now() + 5 * (performance.now() - before);
-          if (state.ended && document.querySelector("main").dataset.version === "end") return;
+          if (document.querySelector("main").dataset.version === "end") return;
         }
       } catch {
         missed += 1;

@@ -17,6 +17,7 @@ from bms_async.cli.following.followed import WatchedRun, describe_status
 from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.forms import check_report
+from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
@@ -71,6 +72,8 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
         detach: Whether it is only written down.
         yes: Whether to skip the confirmation.
         quiet: Whether to print failures only.
+        report: Where a report of the run is written, in the form of its suffix.
+        serve: The port on which its page is served; 0 for any that is free.
     """
 
     key: str | None = None
@@ -83,6 +86,8 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
     detach: bool = False
     yes: bool = False
     quiet: bool = False
+    report: str | None = None
+    serve: int | None = None
 
 
 def list_runs(options: RunsOptions, *, only_open: bool, everywhere: bool) -> int:
@@ -132,7 +137,7 @@ def show_runs(keys: Sequence[str], options: RunsOptions) -> int:
     return _with_journal(options, _for_each(keys, show))
 
 
-def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None) -> int:
+def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None, serve: int | None = None) -> int:
     """Show a run to its end, whoever carries it out, and return the exit code.
 
     Args:
@@ -140,10 +145,18 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
         options: Which journal.
         quiet: Whether to print failures only.
         report: Where a report of it is written, in the form of its suffix.
+        serve: The port on which its page is served; 0 for any that is free.
+
+    Raises:
+        UsageError: The report cannot be written, or the port cannot be had.
     """
     check_report(report)
 
     async def work(cloud: OpenClient, stop: SignalHandler) -> int:
+        async with serve_page(serve) as live:
+            return await watch(cloud, stop, live)
+
+    async def watch(cloud: OpenClient, stop: SignalHandler, live: LivePage | None) -> int:
         run = await _find(cloud, key)
         if run is None:
             return Code.FAILED
@@ -158,6 +171,7 @@ def watch_run(key: str, options: RunsOptions, *, quiet: bool, report: str | None
                 batch=kept_batch_size(run.wave_size),
                 servers=run.progress.total or 0,
                 terms=describe_terms(wave=run.wave_size, abort_above=run.abort_above, is_rollout=run.is_rollout),
+                live=live,
             )
             stop.on_first_signal = follower.interrupt
             code = await follower.follow()
@@ -207,10 +221,15 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
 
     Raises:
         UsageError: The run has not ended, it was a rollout and the new one is none, or nothing of it is to be tried
-            again.
+            again; or the report cannot be written, or the port cannot be had.
     """
+    check_report(retry.report)
 
     async def work(cloud: OpenClient, stop: SignalHandler) -> int:
+        async with serve_page(None if retry.detach else retry.serve) as live:
+            return await begin(cloud, stop, live)
+
+    async def begin(cloud: OpenClient, stop: SignalHandler, live: LivePage | None) -> int:
         run = await _find(cloud, key)
         if run is None:
             return Code.FAILED
@@ -247,7 +266,17 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
             print_detached(new, was_known=False, json=options.json)
             return Code.OK
         with Screen(quiet=retry.quiet) as screen:
-            return await carry_on(new, cloud, stop, screen, json=options.json, quiet=retry.quiet)
+            return await carry_on(
+                new,
+                cloud,
+                stop,
+                screen,
+                json=options.json,
+                quiet=retry.quiet,
+                report=retry.report,
+                rollout=retry.rollout,
+                live=live,
+            )
 
     return _with_journal(options, work)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bms_async.cli.access.cloud import OpenClient
+    from bms_async.cli.report_page.live import LivePage
     from bms_async.cli.terminal.progress import Screen
     from bms_async.cli.terminal.signals import SignalHandler
 
@@ -185,6 +186,7 @@ async def carry_on(
     quiet: bool,
     report: str | None = None,
     rollout: Rollout | None = None,
+    live: LivePage | None = None,
 ) -> int:
     """Carry a run out, show it to its end, and return the exit code.
 
@@ -197,6 +199,7 @@ async def carry_on(
         quiet: Whether to print failures only.
         report: Where a report of the run is written, in the form of its suffix.
         rollout: Its rollout, where this command has its options.
+        live: The page that is served while it goes on.
 
     Raises:
         JournalError: The journal cannot be read any more.
@@ -215,6 +218,7 @@ async def carry_on(
         terms=describe_terms(
             wave=run.wave_size, abort_above=run.abort_above, rollout=rollout, is_rollout=run.is_rollout
         ),
+        live=live,
     )
     # From here on Ctrl-C pauses the run.
     stop.on_first_signal = follower.interrupt
