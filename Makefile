@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Where nothing is kept compiled, each process compiles all that it imports, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint compiled docs man browser bench soak soak-sockets soak-limits soak-runs clean
+.PHONY: demo test check lint compiled docs man pictures browser bench soak soak-sockets soak-limits soak-runs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -59,6 +59,10 @@ docs: $(STAMP)
 # A manual page for each command, in build/man; `cp build/man/*.1 ~/.local/share/man/man1` installs them.
 man: $(STAMP)
 	$(BIN)/python -m bms_async.cli.manual build/man
+
+# The pictures of the report's page in docs/images, which people look at after a change of it.
+pictures: $(STAMP) browser
+	$(BIN)/python -m tests.browser.pictures
 
 # For the tests that look at pages: the browser that is there, or Debian's where it may be installed. Without one they are
 # passed over, and fail where CI is set.
