@@ -131,8 +131,7 @@ async def test_outcomes_that_came_before_the_journal_failed_are_written(monkeypa
     follower = Follower.__new__(Follower)
     received: list[Outcome] = []
     follower._run, follower._no_output, follower._received, follower._lines = _BrokenRun(), None, -100, []
-    table = outcome_table(KnownServers(), lambda outcome: {"server_id": outcome.server_id})
-    follower._rows = RowWriter(table, OutputOptions("jsonl"), out=follower._lines.append)
+    follower._rows = RowWriter(outcome_table(KnownServers()), OutputOptions("jsonl"), out=follower._lines.append)
     monkeypatch.setattr(follower, "_on_outcome", received.append)
     monkeypatch.setattr(_BrokenRun, "progress", type("P", (), {"done": 5}), raising=False)
     with pytest.raises(JournalError):

@@ -28,7 +28,6 @@ from bms_async import (
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.following.estimate import RolloutPace
 from bms_async.cli.following.failures import Failures
-from bms_async.cli.following.follow import describe
 from bms_async.cli.following.outcomes import outcome_table
 from bms_async.cli.following.results import Results, print_results
 from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting
@@ -403,11 +402,7 @@ def print_blocked(*groups: str, as_json: bool = False) -> None:
         seconds=1.0,
         calls=(0, 0),
     )
-    rows = (
-        RowWriter(outcome_table(KnownServers(), lambda each: describe(each, KnownServers())), OutputOptions("jsonl"))
-        if as_json
-        else None
-    )
+    rows = RowWriter(outcome_table(KnownServers()), OutputOptions("jsonl")) if as_json else None
     print_results(results, failures, where="here", quiet=False, rows=rows, code=1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,19 +20,16 @@ from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.signals import SignalHandler
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
-from bms_async.cli.terminal.words import message_of
-from bms_async.redaction import shown_text
 
 from .display import Display
-from .failures import explain_code
 from .followed import Followed
-from .not_as_asked import NotAsAsked, keep_list, list_lines, write_list
+from .lists import FailedLists
+from .not_as_asked import NotAsAsked
 from .outcomes import outcome_table
 from .results import Results, print_results
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
-    from bms_async.cli.access.known import KnownServers
     from bms_async.cli.report_page.head import PageHead
     from bms_async.cli.report_page.history import CallHistory
     from bms_async.cli.report_page.live import LivePage, LiveSource
@@ -88,8 +84,9 @@ class Follower:
         self._run = run
         self._screen = screen
         self._lines: list[str] = []
-        table = outcome_table(cloud.known, lambda outcome: describe(outcome, cloud.known))
-        self._rows = None if output.is_default else RowWriter(table, output, out=self._lines.append)
+        self._rows = (
+            None if output.is_default else RowWriter(outcome_table(cloud.known), output, out=self._lines.append)
+        )
         self._servers = servers
         self._cloud = cloud
         self._display = Display(
@@ -107,7 +104,6 @@ class Follower:
         self._no_output: Code | None = None
         self._received = 0
         self._stops_asking, self._lets_go = anyio.Event(), anyio.Event()
-        self._stop: SignalHandler | None = None
 
     def heed(self, stop: SignalHandler) -> None:
         """Have signals end the run from here on: Ctrl-C once in order, and whatever else at once.
@@ -115,7 +111,6 @@ class Follower:
         Args:
             stop: The signals.
         """
-        self._stop = stop
         # A run that is carried out elsewhere goes on in any case.
         stop.on_interrupt = self._stops_asking.set if self._run.is_sent_here else None
         stop.on_first_signal = self._lets_go.set
@@ -166,8 +161,9 @@ class Follower:
         if servers and not stop.has_let_go:
             native = self._operation.startswith("nova.")
             await learn_servers(self._cloud, servers.ids(), native=native)
-        kept = await self._keep_list()
-        has_lost_list = failed_to is not None and not await self._write_list(Path(failed_to))
+        lists = FailedLists(servers, self._run, self._operation, self._cloud)
+        kept = await lists.keep()
+        has_lost_list = failed_to is not None and not await lists.write(Path(failed_to))
         has_lost_page = report is not None and not await self._write_page(Path(report))
         if has_lost_list and code == Code.FAILED:
             code = Code.USAGE
@@ -176,48 +172,12 @@ class Follower:
         code = 128 + stop.number if stop.number else self._no_output or code
         code = self._print(code, quiet=quiet, kept=kept)
         if servers:
-            self._print_where(kept, failed_to if not has_lost_list else None)
+            lists.print_where()
         if self._live is not None:
             whole = await self._run.report()
             await self._live.end(whole, max(0, self._servers - len(whole)), linger=0.0 if stop.number else LINGER)
         self._run.print_advice(servers, kept)
         return code
-
-    async def _keep_list(self) -> Path | None:
-        """Write the list into the state folder, and return where it is."""
-        if not self._servers_left:
-            return None
-        lines = list_lines(self._servers_left, self._cloud.known)
-        try:
-            return await anyio.to_thread.run_sync(keep_list, self._run.list_name, self._list_head(), lines)
-        except OSError as error:
-            print_error(f"the list of the servers that are not as asked was not written: {error}")
-            return None
-
-    async def _write_list(self, path: Path) -> bool:
-        lines = list_lines(self._servers_left, self._cloud.known)
-        try:
-            await anyio.to_thread.run_sync(write_list, path, self._list_head(), lines)
-        except OSError as error:
-            print_error(f"--failed-to {path}: the list was not written: {error}")
-            return False
-        return True
-
-    def _list_head(self) -> str:
-        count = pluralize(len(self._servers_left), "server")
-        named = f" of the run {self._run.key}" if self._run.key is not None else ""
-        when = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        return f"{self._operation}: {count}{named} not as asked, {self._cloud.where}, {when}"
-
-    def _print_where(self, kept: Path | None, named: str | None) -> None:
-        servers, paths = self._servers_left, [str(path) for path in (named, kept) if path is not None]
-        if paths:
-            print_error(f"{pluralize(len(servers), 'server')} not as asked; the list: {' and '.join(paths)}")
-        elif self._run.key is None:
-            # Nothing else has them.
-            print_error(f"{pluralize(len(servers), 'server')} not as asked:")
-            for server_id in servers.ids():
-                print_error(strip_control_chars(server_id), first="  ")
 
     def _print(self, code: int, *, quiet: bool, kept: Path | None) -> int:
         """Print the results, and return the exit code."""
@@ -384,34 +344,6 @@ class Follower:
             polls=tuple(self._display.samples[1]),
             poll_limit=self._display.polls.limit,
         )
-
-
-def describe(outcome: Outcome, known: KnownServers) -> dict[str, object]:
-    """Return an outcome as the fields of its line of JSON.
-
-    Args:
-        outcome: The outcome.
-        known: What is known of servers beside their ids.
-    """
-    fields: dict[str, object] = {"type": "outcome", "server_id": outcome.server_id, "state": outcome.state.value}
-    if outcome.server_id in known:
-        server = known.get(outcome.server_id)
-        fields |= {"name": server.name, "zone": server.zone, "flavor": server.flavor, "tags": server.tags}
-    if outcome.error is not None:
-        fields["code"] = shown_text(outcome.code)
-        fields["error"] = str(outcome.error)
-        fields["what"] = explain_code(outcome.code)
-        message = message_of(outcome)
-        if message is not None:
-            fields["said"] = message.text
-        if message is not None and message.request_id is not None:
-            fields["request_id"] = message.request_id
-    if outcome.job_id is not None:
-        fields["job_id"] = outcome.job_id
-    fields["attempts"] = outcome.attempts
-    if outcome.seconds is not None:
-        fields["seconds"] = round(outcome.seconds, 3)
-    return fields
 
 
 def print_in_doubt(servers: Sequence[str]) -> None:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from bms_async import Outcome
-from bms_async.cli.access.known import KnownServers
+from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
 from bms_async.cli.terminal.rows import Table
 from bms_async.cli.terminal.words import message_of
 from bms_async.redaction import shown_text
 
 from .failures import explain_code
 
-__all__ = ["TABLE", "outcome_table"]
+__all__ = ["TABLE", "describe", "outcome_table"]
 
 
-def outcome_table(known: KnownServers, fields: Callable[[Outcome], object]) -> Table[Outcome]:
+def outcome_table(known: KnownServers) -> Table[Outcome]:
     """Return the columns of outcomes.
 
     Args:
         known: What is known of servers beside their ids.
-        fields: Returns the object of an outcome in JSON.
     """
     return Table[Outcome](
         columns={
@@ -43,10 +41,38 @@ def outcome_table(known: KnownServers, fields: Callable[[Outcome], object]) -> T
         },
         usual=("id", "name", "state", "code", "seconds", "meaning"),
         ids=lambda outcome: outcome.server_id,
-        fields=fields,
+        fields=lambda outcome: describe(outcome, known),
         right=frozenset({"attempts", "seconds"}),
         keep=5,
     )
+
+
+def describe(outcome: Outcome, known: KnownServers) -> dict[str, object]:
+    """Return an outcome as the fields of its line of JSON.
+
+    Args:
+        outcome: The outcome.
+        known: What is known of servers beside their ids.
+    """
+    fields: dict[str, object] = {"type": "outcome", "server_id": outcome.server_id, "state": outcome.state.value}
+    if outcome.server_id in known:
+        server = known.get(outcome.server_id)
+        fields |= {"name": server.name, "zone": server.zone, "flavor": server.flavor, "tags": server.tags}
+    if outcome.error is not None:
+        fields["code"] = shown_text(outcome.code)
+        fields["error"] = str(outcome.error)
+        fields["what"] = explain_code(outcome.code)
+        message = message_of(outcome)
+        if message is not None:
+            fields["said"] = message.text
+        if message is not None and message.request_id is not None:
+            fields["request_id"] = message.request_id
+    if outcome.job_id is not None:
+        fields["job_id"] = outcome.job_id
+    fields["attempts"] = outcome.attempts
+    if outcome.seconds is not None:
+        fields["seconds"] = round(outcome.seconds, 3)
+    return fields
 
 
 def _meaning(outcome: Outcome) -> str | None:
@@ -58,5 +84,5 @@ def _said(outcome: Outcome) -> str | None:
     return None if message is None else message.text
 
 
-TABLE: Final = outcome_table(KnownServers(), lambda outcome: outcome)
+TABLE: Final = outcome_table(NOTHING_KNOWN)
 """The columns, for completion."""

@@ -15,7 +15,7 @@ from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
-from bms_async.cli.following.followed import WatchedRun, describe_status
+from bms_async.cli.following.journaled import WatchedRun, describe_status
 from bms_async.cli.following.outcomes import TABLE as OUTCOMES
 from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.following.terms import describe_terms

@@ -18,7 +18,7 @@ from bms_async import (
     Server,
 )
 from bms_async.cli.following.follow import Follower
-from bms_async.cli.following.followed import KeptRun, describe_status
+from bms_async.cli.following.journaled import KeptRun, describe_status
 from bms_async.cli.following.plan import note_usage
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.terminal.again import print_command

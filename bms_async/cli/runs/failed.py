@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from bms_async import DurableRun, Outcome
-from bms_async.cli.following.follow import describe
 from bms_async.cli.following.outcomes import outcome_table
 from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.terminal.exit import Code
@@ -33,7 +32,7 @@ async def show_failed(run: DurableRun, cloud: OpenClient, *, output: OutputOptio
     if sum(count for state, count in run.progress.by_state.items() if not state.is_success):
         if output.form != "ids":
             await learn_servers(cloud, [outcome.server_id async for outcome in _failed(run)])
-        table = outcome_table(cloud.known, lambda outcome: describe(outcome, cloud.known))
+        table = outcome_table(cloud.known)
         await write_rows_aside(table, output, _failed(run))
     return Code.OK
 

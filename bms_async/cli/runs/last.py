@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bms_async.cli.following.followed import describe_status
+from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import duration, strip_control_chars
 

@@ -15,6 +15,7 @@ from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.plan import print_plan
 from bms_async.cli.selection.rollouts import check_rollout
+from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
@@ -175,6 +176,6 @@ def _print_nothing_to_do(run: DurableRun) -> None:
             f"nothing to do: {pluralize(unknown, 'server')} may have been rebooted, and nothing else is left of the run"
             f" {strip_control_chars(run.key)}. To reboot also these again:"
         )
-        print_error(f"bms runs retry {shlex.quote(run.key)} --unknown", first="  ")
+        print_command(f"bms runs retry {shlex.quote(run.key)} --unknown")
     else:
         print_error(f"nothing to do: all servers of the run {strip_control_chars(run.key)} are as asked")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bms_async import DurableRun, RunStatus
-from bms_async.cli.following.followed import describe_status
+from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting, standing_fields
 from bms_async.cli.terminal.rows import Table
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars

@@ -10,7 +10,7 @@ import anyio
 
 from bms_async import BmsClient, InvalidRequestError, JournalError
 from bms_async.cli.access.cloud import open_client, read_settings
-from bms_async.cli.following.followed import describe_status
+from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.logs import NOTES
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
