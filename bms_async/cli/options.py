@@ -247,7 +247,7 @@ excluded = apply(
 )  # fmt: skip
 bounds = apply(
     option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
-           help="At most N servers under way at once; default: see --abort-above."),
+           help="At most N servers under way at once; default: any number, or as many as --abort-above allows."),
     option("--abort-above", metavar="SHARE", section=RUN,
            help="Ask no further server once more than this share of those that have ended failed: 0.02 or 2%; "
                 "0: at the first failure. Without --wave, only as many are under way at once as may fail."),
