@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bms_async.cli.following.display import Display
-from tests.cli._helpers import PATIENCE, Bms, simulator
+from tests.cli._helpers import NO_SERVER, PATIENCE, Bms, simulator
 
 WAVE = 100
 
@@ -118,7 +118,7 @@ def test_ctrl_c_once_waits_for_what_is_under_way_and_says_how_to_ask_for_the_res
     assert "UNKNOWN" not in text
     assert "SKIPPED: Nothing was done to it: the run ended before its turn." in text
     file = text.partition("bms reboot --file ")[2].split()[0]
-    [plan] = healthy_cloud("reboot", "--file", file, "--plan", "--json").json
+    plan, *_ = healthy_cloud("reboot", "--file", file, "--plan", "--json").json
     assert plan["servers"] == 300 - ended
     assert Path(file).stat().st_mode & 0o777 == 0o600
 
@@ -218,11 +218,11 @@ def test_a_cloud_that_answers_again_is_no_longer_told_of(tmp_path: Path) -> None
 def test_a_signal_in_a_pipe_ends_the_command_and_loses_no_server(
     endless_cloud: Bms, number: signal.Signals, code: int
 ) -> None:
-    arguments = ["start", "unfit id", *endless_cloud.ids("rack-1"), "-y", "--json", "--key", f"until {code}"]
+    arguments = ["start", NO_SERVER, *endless_cloud.ids("rack-1"), "-y", "--json", "--key", f"until {code}"]
     with endless_cloud.in_a_pipe(*arguments) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        assert json.loads(first)["state"] == "SKIPPED"
+        assert json.loads(first)["state"] == "FAILED"
         process.send_signal(number)
         rest, err = process.communicate(timeout=PATIENCE)
     *outcomes, summary = [json.loads(line) for line in [first, *rest.splitlines()]]
@@ -234,7 +234,7 @@ def test_a_signal_in_a_pipe_ends_the_command_and_loses_no_server(
 
 
 def test_whoever_stops_reading_ends_a_run_in_order_and_without_complaint(endless_cloud: Bms) -> None:
-    arguments = ["reboot", "unfit id", *endless_cloud.ids("rack-2"), "-y", "--json", "--key", "unread"]
+    arguments = ["reboot", NO_SERVER, *endless_cloud.ids("rack-2"), "-y", "--json", "--key", "unread"]
     with endless_cloud.in_a_pipe(*arguments) as process:
         assert process.stdout is not None
         process.stdout.close()

@@ -19,7 +19,7 @@ from bms_async.cli.following import not_as_asked
 from bms_async.cli.following.not_as_asked import NotAsAsked, ask_again, keep_list, list_lines, name_of_list
 from bms_async.cli.runs import last
 from bms_async.cli.runs.last import resolve_key
-from tests.cli._helpers import Bms
+from tests.cli._helpers import NO_SERVER, Bms
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_all_that_failed_is_in_a_file_and_in_the_journal_and_is_asked_for_again(
 
 
 def test_nothing_that_is_left_is_success_and_an_option_is_no_key(bms: Bms) -> None:
-    assert bms("start", "no-such-server", "--key", "fails").code == 1
+    assert bms("start", NO_SERVER, "--key", "fails").code == 1
     elsewhere = bms("stop", "--retry-failed", "fails")
     assert (elsewhere.code, "`bms start --retry-failed fails`" in elsewhere.err) == (2, True)
     bms("runs", "retry", "fails", "--detach", "--key", "open")

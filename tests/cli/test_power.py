@@ -61,7 +61,7 @@ def test_a_failure_comes_with_its_code_and_what_to_do(cloud: Bms) -> None:
     result, where, how, command = quiet.err.splitlines()
     assert result.endswith("1 failed; 1 BMS.0040")
     list_of_all = Path(where.removeprefix("bms: 1 server not as asked; the list: "))
-    assert list_of_all.read_text().splitlines()[1:] == ["no-such-server # FAILED BMS.0040"]
+    assert list_of_all.read_text().splitlines()[1:] == [f"{NO_SERVER} # FAILED BMS.0040"]
     assert (how, command) == ("bms: to ask again for them:", f"  bms stop --file {list_of_all}")
 
 
@@ -167,7 +167,7 @@ def test_nothing_to_do_is_a_success_and_has_its_report(cloud: Bms, tmp_path: Pat
     assert page.exists()
     assert cloud("start", "--status", "BUILD", "--yes", "--fail-if-none").code == 2
     assert cloud("start", "--file", "-", "--plan", "--json").json[0]["servers"] == 0
-    assert cloud("servers", "tag", "add", "x", "--status", "BUILD", "-y", "--json").json[0]["servers"] == 0
+    assert cloud("servers", "tag", "x", "--status", "BUILD", "-y", "--json").json[0]["servers"] == 0
 
 
 def test_too_many_failures_end_a_run_and_what_is_left_can_be_tried_again(cloud: Bms) -> None:
@@ -263,7 +263,7 @@ def test_the_page_of_a_run_can_be_looked_at_while_it_goes_on(cloud: Bms) -> None
     def look() -> None:
         # What the page's own script does, but without a rest in between.
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=9)) as client:
-            while not seen or 'data-version="end"' not in seen[-1]:
+            while not seen or '<main data-version="end">' not in seen[-1]:
                 seen.append(client.get("/?me").text)
 
     with ThreadPoolExecutor(1) as threads:
