@@ -115,15 +115,17 @@ def find_seen(settings: Settings) -> Seen:
     # A clock that was set back must not keep an old file for ever.
     if 0 <= now - seen.at < _FRESH or 0 <= now - seen.tried < _AGAIN:
         return seen
+    # Before it is asked: where nothing answers, the process may be ended meanwhile.
+    seen.tried = now
+    seen.save(settings)
     import asyncio
 
     fresh = asyncio.run(_ask(settings))
-    if fresh is not None:
-        seen = fresh
-        seen.at = now
-    seen.tried = now
-    seen.save(settings)
-    return seen
+    if fresh is None:
+        return seen
+    fresh.at = fresh.tried = now
+    fresh.save(settings)
+    return fresh
 
 
 async def _ask(settings: Settings) -> Seen | None:
