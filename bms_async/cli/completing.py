@@ -19,7 +19,7 @@ __all__ = ["complete_clouds", "complete_runs", "complete_seen", "ended_in_time"]
 
 Items: TypeAlias = "list[CompletionItem[Any]]"
 
-_SECONDS: Final = 1.8
+_SECONDS: Final = 1.7
 _RUNS: Final = 100
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from bms_async import BmsError
 from bms_async._addresses import state_folder
 
 if TYPE_CHECKING:
@@ -115,15 +116,17 @@ def find_seen(settings: Settings) -> Seen:
     # A clock that was set back must not keep an old file for ever.
     if 0 <= now - seen.at < _FRESH or 0 <= now - seen.tried < _AGAIN:
         return seen
+    # Before it is asked: where nothing answers, the process may be ended meanwhile.
+    seen.tried = now
+    seen.save(settings)
     import asyncio
 
     fresh = asyncio.run(_ask(settings))
-    if fresh is not None:
-        seen = fresh
-        seen.at = now
-    seen.tried = now
-    seen.save(settings)
-    return seen
+    if fresh is None:
+        return seen
+    fresh.at = fresh.tried = now
+    fresh.save(settings)
+    return fresh
 
 
 async def _ask(settings: Settings) -> Seen | None:
@@ -132,10 +135,11 @@ async def _ask(settings: Settings) -> Seen | None:
     from .cloud import open_client
 
     seen = Seen()
-    with anyio.move_on_after(_PATIENCE):
+    # What was listed before is offered all the same.
+    with suppress(BmsError, msgspec.MsgspecError), anyio.move_on_after(_PATIENCE):
         async with open_client(settings) as cloud:
             # One call, where the list would fetch the next page ahead.
-            page = await cloud.bms.request("GET", _LIST, query={"limit": _PAGE, "offset": 1})
+            page = await cloud.bms.with_options(retry=None).request("GET", _LIST, query={"limit": _PAGE, "offset": 1})
         for server in msgspec.convert(page, _Page).servers:
             seen.tags.update(server.tags or ())
             seen.zones.update([server.zone] if server.zone else ())
