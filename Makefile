@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Where nothing is kept compiled, each process compiles all that it imports, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint compiled docs browser bench soak soak-sockets soak-limits soak-runs clean
+.PHONY: demo test check lint compiled docs pictures browser bench soak soak-sockets soak-limits soak-runs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -55,6 +55,10 @@ compiled: $(STAMP)
 # to pages that are served: python -m http.server --directory site
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
+# The pictures of the report's page in docs/images, which people look at after a change of it.
+pictures: $(STAMP) browser
+	$(BIN)/python -m tests.browser.pictures
 
 # For the tests that look at pages: the browser that is there, or Debian's where it may be installed. Without one they are
 # passed over, and fail where CI is set.

@@ -108,8 +108,14 @@ class Page:
 
     def picture(self, path: Path) -> None:
         """Keep the whole page as a picture."""
-        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        path.write_bytes(self.shoot())
+
+    def shoot(self, height: int | None = None) -> bytes:
+        """Return the page as a picture: all of it, or so much from the top."""
+        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], height or 1 << 14), "scale": 1}
+        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(shot["data"])
 
     def overflow(self) -> int:
         """Return by how many pixels the page is wider than its window."""

@@ -10,17 +10,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from bms_async import BmsClient, FleetReport, Outcome, OutcomeState, StaticToken
 from bms_async.cli.report_page.history import CallHistory
+from bms_async.cli.report_page.live import LiveSource, serve_page
 from bms_async.cli.report_page.render import render_report
 from bms_async.errors import SubJobFailedError
 from bms_async.fleet.rollout.report import Pause, RolloutTally
 from tests.browser.devtools import PATIENCE, Page, browsing, the_browser
+from tests.browser.pictures import render
+from tests.browser.sample_reports import report_of, rollout_of_80, run_of_12000
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LIVE = "document.querySelector('#state').textContent.includes('live')"
@@ -222,6 +227,135 @@ def test_the_report_page_fits_every_window_and_complains_of_nothing(page: Page, 
     assert page.read("document.querySelectorAll('.lanes .lane').length") == 1 + 7
     assert page.read("document.title") == "reboot of 900 servers: 810 as asked"
     assert page.read("[document.images.length, document.scripts.length]") == [0, 1]
+    assert page.complaints == []
+
+
+CONTRAST = """
+    (() => {
+        const channel = value => (value /= 255) <= .03928 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
+        const weights = [.2126, .7152, .0722];
+        const light = rgb => rgb.map(channel).reduce((sum, part, place) => sum + part * weights[place], 0);
+        const colour = text => text.match(/[\\d.]+/g).map(Number);
+        const behind = element => {
+            for (; element; element = element.parentElement) {
+                const found = colour(getComputedStyle(element).backgroundColor);
+                if (found.length === 3 || found[3] > 0) return found.slice(0, 3);
+            }
+            return [255, 255, 255];
+        };
+        const shown = [...document.querySelectorAll('h1, h2, p, dt, dd, td, th, button, summary, .tiles b')]
+            .filter(each => each.getClientRects().length && each.textContent.trim() && !each.disabled);
+        const worst = shown.map(each => {
+            const pair = [light(colour(getComputedStyle(each).color)), light(behind(each))].sort((a, b) => b - a);
+            return (pair[0] + .05) / (pair[1] + .05);
+        });
+        return Math.min(...worst);
+    })()
+"""
+
+
+def typed(text: str) -> str:
+    """Return the expression of typing a text into the filter."""
+    return (
+        f"(field => {{ field.value = {text!r}; field.dispatchEvent(new Event('input')); }})"
+        "(document.querySelector('#servers-filter'))"
+    )
+
+
+def test_the_page_is_read_on_a_phone_in_the_dark_and_on_paper(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render(rollout_of_80()), encoding="utf-8")
+    for dark in (False, True):
+        page.open(file.as_uri(), width=390, dark=dark)
+        assert page.overflow() == 0
+        pushed = "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth).length"
+        assert page.read(pushed) == 0
+        assert page.read(CONTRAST) >= 4.5
+    page.read("document.querySelectorAll('details').forEach(each => each.open = false)")
+    assert not page.read("document.querySelector('td.who').checkVisibility()")
+    page.resize(794, 1123)
+    page.ask("Emulation.setEmulatedMedia", media="print")
+    page.read("dispatchEvent(new Event('beforeprint'))")
+    assert page.read("document.querySelector('td.who').checkVisibility()")
+    assert "The page itself has a table of all 80 servers" in page.text("main")
+    assert page.overflow() == 0
+    page.read("dispatchEvent(new Event('afterprint'))")
+    assert not page.read("!!document.querySelector('details[open]')")
+    page.ask("Emulation.setEmulatedMedia", media="")
+    assert page.complaints == []
+
+
+def test_the_table_of_twelve_thousand_servers_filters_sorts_and_turns_its_pages(page: Page, tmp_path: Path) -> None:
+    file, sample = tmp_path / "report.html", run_of_12000()
+    evil = "<img src=x onerror=alert(1)></pre><script>alert(1)</script>"
+    server_id = sample.report.outcomes[-1].server_id
+    sample.known.servers[server_id] = sample.known.get(server_id)._replace(name=evil)
+    file.write_text(render(sample), encoding="utf-8")
+    page.open(file.as_uri())
+    assert page.text("#servers-shown") == "1 to 100 of 12,000"
+    assert page.read("document.querySelectorAll('#servers-rows tr').length") == 100
+    page.read("document.querySelector('#servers-after').click()")
+    assert page.text("#servers-shown") == "101 to 200 of 12,000"
+    page.read(typed("RACK-5 bms.3037"))
+    assert page.text("#servers-shown").endswith("(of 12,000)")
+    assert {"rack-5, kernel-42"} == set(
+        page.read("[...document.querySelectorAll('#servers-rows [data-label=tags]')].map(each => each.innerText)")
+    )
+    page.read(
+        "const state = document.querySelector('#servers-state'); state.value = 'succeeded';"
+        " state.dispatchEvent(new Event('change'))"
+    )
+    assert page.text("#servers-shown") == "No server matches (of 12,000)"
+    page.read(typed("onerror"))
+    assert page.text("#servers-rows [data-label=name]") == evil
+    page.read(typed(""))
+    heads = "[...document.querySelectorAll('#servers-head button')]"
+    page.read(f"{heads}.find(each => each.innerText === 'seconds').click()")
+    seconds = page.read("[...document.querySelectorAll('#servers-rows .n')].map(each => Number(each.innerText))")
+    assert seconds == sorted(seconds)
+    assert page.read("[document.images.length, document.scripts.length]") == [0, 1]
+    assert page.complaints == []
+
+
+def test_without_scripts_every_server_is_on_the_page_as_text(page: Page, tmp_path: Path) -> None:
+    file, sample = tmp_path / "report.html", rollout_of_80()
+    file.write_text(render(sample), encoding="utf-8")
+    page.ask("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.open(file.as_uri(), width=390)
+        assert page.read("document.querySelector('#servers-table').hidden")
+        page.read("document.querySelector('#servers-folded').open = true")
+        shown = page.text("#servers-text")
+    finally:
+        page.ask("Emulation.setScriptExecutionDisabled", value=False)
+    assert all(outcome.server_id in shown for outcome in sample.report.outcomes)
+    assert page.overflow() == 0
+
+
+def test_the_live_page_follows_its_run_keeps_what_was_typed_and_sees_the_end(page: Page) -> None:
+    sample = run_of_12000()
+    known, outcomes = sample.known, list(sample.report.outcomes)[:300]
+    half = outcomes[:150]
+    source = LiveSource(sample.head, known, "servers.stop", 300, lambda: None, lambda: sample.calls)
+
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serve_page(0)) as live:
+        assert live is not None
+        portal.call(live.begin, source)
+        for outcome in half:
+            portal.call(live.add, outcome)
+        page.open(live.address)
+        page.wait_until("document.querySelector('#live').textContent.startsWith('The run goes on: 150 of 300')")
+        assert page.text("h1") == "stop of 300 servers in billing"
+        page.read(typed("billing"))
+        page.read("document.querySelector('#failure-1').open = true")
+        report = report_of("servers.stop", outcomes, outcomes[-1].ended or BEGAN, batches=1)
+        ending = portal.start_task_soon(partial(live.end, report, 0, linger=PATIENCE))
+        page.wait_until("document.querySelector('main').dataset.version === 'end'")
+        ending.result(PATIENCE)
+    assert page.text("#live") == "The run has ended. This page does not change any more."
+    assert page.read("document.querySelector('#servers-filter').value") == "billing"
+    assert page.read("document.querySelector('#failure-1').open")
+    assert page.text("#servers-shown") == "1 to 100 of 300"
     assert page.complaints == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import sqlite3
@@ -11,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -52,7 +54,8 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     assert f"bms runs cancel {key}" in text
 
     assert healthy_cloud("start", "--resume", key, "-y").code == 2
-    resumed = healthy_cloud("stop", "--resume", key, "-y", "--json")
+    went_on = datetime.now(UTC)
+    resumed = healthy_cloud("stop", "--resume", key, "-y", "--json", "--report", "whole.csv")
     *outcomes, summary = resumed.json
     assert resumed.code == 0
     assert len({each["server_id"] for each in outcomes}) == len(outcomes) == 300
@@ -60,6 +63,12 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     # Those that had been asked for were watched, and not asked for again.
     assert summary["calls"] == 200 * 4 / WAVE
     assert summary["left"] == 0
+    # The report begins where the run did, and what was asked before has its own times.
+    with (healthy_cloud.state / "whole.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 300
+    assert all(row["seconds"] for row in rows)
+    assert sum(datetime.fromisoformat(row["started"]) < went_on for row in rows) == WAVE
     again = healthy_cloud("stop", "--resume", key, "-y")
     assert (again.code, "nothing is left of it" in again.err) == (2, True)
 

@@ -170,7 +170,7 @@ def test_each_code_comes_with_its_meaning_its_measure_and_its_servers() -> None:
     assert "BMS.3037 2 servers, 2 % of all" in page.text
     assert "What it means: No machine was free, or the new one did not start." in page.text
     assert "What to do: Ask support which of the two; try another flavor or zone meanwhile." in page.text
-    assert "What the cloud said: It did not come up." in page.text
+    assert "What was said: It did not come up." in page.text
     assert page.text.index("BMS.3037") < page.text.index("BMS.0040")
     for each in (97, 98, 99):
         assert outcomes[each].server_id in page.text
@@ -179,7 +179,7 @@ def test_each_code_comes_with_its_meaning_its_measure_and_its_servers() -> None:
 
 def test_words_that_differ_stand_beside_their_servers() -> None:
     page = read(report_of([failed(1, reason="First."), failed(2, reason="Second.")]))
-    assert "What the cloud said:" not in page.text
+    assert "What was said:" not in page.text
     assert "First." in page.text
     assert "Second." in page.text
 
@@ -189,7 +189,7 @@ def test_what_was_said_most_often_is_counted_where_not_all_servers_are_listed() 
     less = [failed(each, reason=f"Server {outcome(each).server_id} is locked.") for each in range(700, 1100)]
     rare = [failed(each, reason=f"Slot {each} is empty.") for each in range(1100, 1400)]
     page = read(report_of([*less, *rare, *often]))
-    said = page.text.partition("What the cloud said most often:")[2].partition("The first 1,000")[0]
+    said = page.text.partition("What was said most often:")[2].partition("The first 1,000")[0]
     assert "No power. (700 servers, the first" in said
     assert "is locked. (400 servers, the first" in said
     assert said.count("the first ") == 5
@@ -199,7 +199,7 @@ def test_what_was_said_most_often_is_counted_where_not_all_servers_are_listed() 
 def test_the_same_words_to_different_requests_are_the_same_words() -> None:
     errors = [BadRequestError(status=400, code="BMS.0018", message="no", request_id=f"r-{each}") for each in range(9)]
     page = read(report_of([outcome(each, OutcomeState.FAILED, error) for each, error in enumerate(errors)]))
-    assert "What the cloud said: no (request r-0)" in page.text
+    assert "What was said: no (request r-0)" in page.text
     assert "r-1" not in page.text
 
 
@@ -349,6 +349,22 @@ def test_a_history_that_begins_elsewhere_and_times_in_another_zone_are_read_righ
     assert "Began 2026-03-01 12:00:00 UTC" in page.text
     assert "1 call in all, at most 1 in any 60 seconds." in page.text
     assert "4 polls in all" in page.text
+
+
+def test_the_page_of_a_run_that_was_resumed_shows_its_calls_where_they_were_made() -> None:
+    ended = [outcome(each, at=40_000.0 + each) for each in range(9)]
+    calls = CallHistory(
+        operation="servers.stop", limit=50, started=BEGAN + timedelta(seconds=39_600), calls=[(0.0, 0), (60.0, 4)]
+    )
+    text = render_report(report_of([outcome(10, at=30.0), *ended]), calls)
+    page = Reading(text)
+    assert "4 calls in all, at most 4 in any 60 seconds; 50 are allowed." in page.text
+    assert "What was called before this command took the run over, after 11 h, is not in it." in page.text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    [path] = [str(attributes["d"]) for tag, attributes in page.elements if tag == "path"]
+    # Nothing for as long as the command had not begun.
+    assert path.startswith("M0 1000" + "V1000h1" * 237)
 
 
 def test_servers_without_a_time_are_counted_beside_the_timeline() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bms_async import Rollout
-from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.cli.report_page.charts import duration
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 
 __all__ = ["describe_terms"]
 

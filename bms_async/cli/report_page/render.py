@@ -118,7 +118,7 @@ def render_report(
         title=title_of(report, head, left),
         title_start=verb_of(report, head),
         project=printable(head.project, 64),
-        facts=facts_of(report, head),
+        facts=facts_of(report, head, is_over=version in {None, ENDED}),
         version=version,
         script=Markup(script),  # noqa: S704 - our own
         script_hash=script_hash,
@@ -212,9 +212,10 @@ def _timeline(report: FleetReport, last: float) -> Timeline | None:
             begin, end = duration(index * width), duration((index + 1) * width)
             columns.append(Column(begin, end, index * 10.0, stack(counts, top), words, bad))
     fullest = max(range(len(buckets)), key=lambda index: sum(buckets[index].values()))
+    most, when = max(sum(counts.values()) for counts in buckets), duration((fullest + 0.5) * width)
     words = (
-        f"{_many(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}, at most"
-        f" {_number(sum(buckets[fullest].values()))} of them in one column, from {duration(fullest * width)} on."
+        f"{_many(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}; the fullest"
+        f" column, about {when} after the beginning, has {_number(most)}."
     )
     return Timeline(columns, len(buckets), duration(width), _across(len(buckets) * width), _up(top), words)
 

@@ -47,12 +47,14 @@ class Shares(NamedTuple):
         rows: Those that are shown.
         left_out: How many are not.
         bad_left_out: How many servers of these are not as asked.
+        overlaps: Whether a server is in several rows.
     """
 
     kind: str
     rows: Sequence[Share]
     left_out: int
     bad_left_out: int
+    overlaps: bool
 
 
 _KINDS: Final[dict[str, Callable[[KnownServer], Iterable[str]]]] = {
@@ -81,14 +83,19 @@ def shares_of(report: FleetReport, known: Known) -> list[Shares]:
                     servers[kind][name] += 1
                     if is_bad:
                         bad[kind][name] += 1
-    return [_shares(kind, servers[kind], bad[kind]) for kind in _KINDS if _is_worth(servers[kind])]
+    for kind in _KINDS:
+        # What all servers share says nothing.
+        servers[kind] = Counter({name: count for name, count in servers[kind].items() if count < len(report)})
+    return [_shares(kind, servers[kind], bad[kind], len(report)) for kind in _KINDS if _is_worth(servers[kind])]
 
 
 def _is_worth(counts: Counter[str]) -> bool:
     return len(counts) > 1 and any(counts[name] for name in counts if name)
 
 
-def _shares(kind: str, servers: Counter[str], bad: Counter[str]) -> Shares:
+def _shares(kind: str, servers: Counter[str], bad: Counter[str], total: int) -> Shares:
     ranked = sorted(servers, key=lambda name: (-bad[name], -bad[name] / servers[name], name))
     rows = [Share(printable(name, _MAX_NAME), bad[name], servers[name]) for name in ranked[:SHOWN]]
-    return Shares(kind, rows, len(ranked) - len(rows), sum(bad[name] for name in ranked[SHOWN:]))
+    return Shares(
+        kind, rows, len(ranked) - len(rows), sum(bad[name] for name in ranked[SHOWN:]), servers.total() > total
+    )
