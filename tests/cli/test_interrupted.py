@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import sqlite3
@@ -11,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,8 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     assert healthy_cloud("jobs", "watch", job_id).out.startswith("1 of 1 job ended: 25 servers, 0 failed")
 
     assert healthy_cloud("start", "--resume", key, "-y").code == 2
-    resumed = healthy_cloud("stop", "--resume", key, "-y", "--json")
+    went_on = datetime.now(UTC)
+    resumed = healthy_cloud("stop", "--resume", key, "-y", "--json", "--report", "whole.csv")
     *outcomes, summary = resumed.json
     assert resumed.code == 0
     assert len({each["server_id"] for each in outcomes}) == len(outcomes) == 300
@@ -70,6 +73,12 @@ def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) 
     # Those that had been asked for were watched, and not asked for again.
     assert summary["calls"] == 200 * 4 / WAVE
     assert summary["left"] == 0
+    # The report begins where the run did, and what was asked before has its own times.
+    with (healthy_cloud.state / "whole.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 300
+    assert all(row["seconds"] for row in rows)
+    assert sum(datetime.fromisoformat(row["started"]) < went_on for row in rows) == WAVE
     again = healthy_cloud("stop", "--resume", key, "-y")
     assert (again.code, "nothing is left of it" in again.err) == (2, True)
 
@@ -218,7 +227,7 @@ def test_a_cloud_that_answers_again_is_no_longer_told_of(tmp_path: Path) -> None
 def test_a_signal_in_a_pipe_ends_the_command_and_loses_no_server(
     endless_cloud: Bms, number: signal.Signals, code: int
 ) -> None:
-    arguments = ["start", NO_SERVER, *endless_cloud.ids("rack-1"), "-y", "--json", "--key", f"until {code}"]
+    arguments = ["stop", NO_SERVER, *endless_cloud.ids("rack-1"), "-y", "--json", "--key", f"until {code}"]
     with endless_cloud.in_a_pipe(*arguments) as process:
         assert process.stdout is not None
         first = process.stdout.readline()

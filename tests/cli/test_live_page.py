@@ -94,8 +94,8 @@ def test_who_looks_sees_the_end_before_the_command_is_over(monkeypatch: pytest.M
     async def main() -> None:
         page, _ = following(monkeypatch)
         page.add(outcome())
-        await body(page, "one")
-        await body(page, "two")
+        await page.answer("/state", "one")
+        await page.answer("/state", "two")
         report = report_of([outcome()])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: page.end(report, 0, linger=5.0))
@@ -115,8 +115,9 @@ def test_the_command_waits_a_little_for_who_looked_lately_and_for_nobody_else(
 ) -> None:
     async def main() -> None:
         page, _ = following(monkeypatch)
+        await body(page, "without scripts")
         if looked:
-            await body(page)
+            await state(page)
         await anyio.sleep(rested)
         await page.end(report_of([outcome()]), 0, linger=5.0)
         assert anyio.current_time() == pytest.approx(until, abs=0.1)

@@ -7,10 +7,12 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -255,16 +257,32 @@ def test_a_page_about_the_run_is_written(cloud: Bms, tmp_path: Path) -> None:
     assert cloud.exports["OS_TOKEN"] not in text
 
 
-def test_the_page_of_a_run_can_be_looked_at_while_it_goes_on(cloud: Bms) -> None:
+def test_the_page_of_a_run_can_be_looked_at_while_it_goes_on(cloud: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, looked = threading.Event(), threading.Event()
+    begin, end = LivePage.begin, LivePage.end
+
+    def begin_and_say(page: LivePage, source: LiveSource) -> None:
+        begin(page, source)
+        began.set()
+
+    async def end_once_looked_at(page: LivePage, report: FleetReport, left: int, *, linger: float) -> None:
+        await anyio.to_thread.run_sync(looked.wait, PATIENCE)
+        await end(page, report, left, linger=linger)
+
+    monkeypatch.setattr(LivePage, "begin", begin_and_say)
+    monkeypatch.setattr(LivePage, "end", end_once_looked_at)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     seen: list[str] = []
 
     def look() -> None:
         # What the page's own script does, but without a rest in between.
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=9)) as client:
+        assert began.wait(PATIENCE)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             while not seen or '<main data-version="end">' not in seen[-1]:
+                client.get("/state?me")
                 seen.append(client.get("/?me").text)
+                looked.set()
 
     with ThreadPoolExecutor(1) as threads:
         looking = threads.submit(look)

@@ -351,6 +351,22 @@ def test_a_history_that_begins_elsewhere_and_times_in_another_zone_are_read_righ
     assert "4 polls in all" in page.text
 
 
+def test_the_page_of_a_run_that_was_resumed_shows_its_calls_where_they_were_made() -> None:
+    ended = [outcome(each, at=40_000.0 + each) for each in range(9)]
+    calls = CallHistory(
+        operation="servers.stop", limit=50, started=BEGAN + timedelta(seconds=39_600), calls=[(0.0, 0), (60.0, 4)]
+    )
+    text = render_report(report_of([outcome(10, at=30.0), *ended]), calls)
+    page = Reading(text)
+    assert "4 calls in all, at most 4 in any 60 seconds; 50 are allowed." in page.text
+    assert "What was called before this command took the run over, after 11 h, is not in it." in page.text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    [path] = [str(attributes["d"]) for tag, attributes in page.elements if tag == "path"]
+    # Nothing for as long as the command had not begun.
+    assert path.startswith("M0 1000" + "V1000h1" * 237)
+
+
 def test_servers_without_a_time_are_counted_beside_the_timeline() -> None:
     assert "1 server without a time is not in it." in read(report_of([outcome(), outcome(1, at=None)])).text
 

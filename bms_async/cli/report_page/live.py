@@ -34,6 +34,7 @@ RARELY: Final = 5.0
 _SHARE: Final = 20
 _VIEWED: Final = 12.0
 _MAX_VIEWERS: Final = 64
+_MAX_NAME: Final = 32
 _HTML: Final = "text/html; charset=utf-8"
 _NOT_YET: Final = (
     b'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
@@ -122,10 +123,11 @@ class LivePage:
         source = self._source
         if source is None:
             return Answer(_HTML, _NOT_YET) if path == "/" else None
-        viewer = query[:_MAX_VIEWERS]
-        if not self._is_ended and (viewer in self._viewers or len(self._viewers) < _MAX_VIEWERS):
-            self._viewers[viewer] = anyio.current_time()
+        viewer = query[:_MAX_NAME]
         if path == "/state":
+            # Only who follows the page by its script is known again.
+            if not self._is_ended and (viewer in self._viewers or len(self._viewers) < _MAX_VIEWERS):
+                self._viewers[viewer] = anyio.current_time()
             return Answer("application/json", msgspec.json.encode(self._state(source)))
         page = await self._newest(source)
         return Answer(_HTML, page, partial(self._note_seen, viewer) if self._is_ended else None)

@@ -212,10 +212,10 @@ def _timeline(report: FleetReport, last: float) -> Timeline | None:
             begin, end = duration(index * width), duration((index + 1) * width)
             columns.append(Column(begin, end, index * 10.0, stack(counts, top), words, bad))
     fullest = max(range(len(buckets)), key=lambda index: sum(buckets[index].values()))
-    ended, most = sum(sum(counts.values()) for counts in buckets), sum(buckets[fullest].values())
+    most, when = max(sum(counts.values()) for counts in buckets), duration((fullest + 0.5) * width)
     words = (
-        f"{_many(ended, 'server')} ended within {duration(last)}, most of them about"
-        f" {duration((fullest + 0.5) * width)} after the beginning: {_number(most)}."
+        f"{_many(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}; the fullest"
+        f" column, about {when} after the beginning, has {_number(most)}."
     )
     return Timeline(columns, len(buckets), duration(width), _across(len(buckets) * width), _up(top), words)
 
