@@ -13,6 +13,7 @@ import pytest
 from bms_async import BmsClient, Limits, OutcomeState, Progress
 from bms_async.cli.following.display import Display
 from bms_async.cli.following.followed import Followed, count_under_way
+from bms_async.cli.terminal import signals
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.signals import SignalHandler
 from bms_async.testing import run_virtually
@@ -127,7 +128,7 @@ def test_under_way_is_neither_what_waits_for_its_call_nor_what_the_cloud_refused
     assert count_under_way(progress_of(100, submitted=40, in_flight=40, to_verify=15)) == 25
 
 
-def pressed(monkeypatch: pytest.MonkeyPatch, *signals: tuple[float, signal.Signals], gently: bool = True) -> list[str]:
+def pressed(monkeypatch: pytest.MonkeyPatch, *received: tuple[float, signal.Signals], gently: bool = True) -> list[str]:
     """Return what came of signals, each so many seconds after the one before it."""
     happened: list[str] = []
     monkeypatch.setattr(SignalHandler, "_exit_now", staticmethod(lambda number: happened.append(f"exit {number}")))
@@ -136,7 +137,7 @@ def pressed(monkeypatch: pytest.MonkeyPatch, *signals: tuple[float, signal.Signa
         stop = SignalHandler()
         stop.on_interrupt = (lambda: happened.append("waits")) if gently else None
         stop.on_first_signal = lambda: happened.append("lets go")
-        for seconds, number in signals:
+        for seconds, number in received:
             await anyio.sleep(seconds)
             stop.on_signal(number)
         happened.append(f"code {128 + stop.number}")
@@ -158,6 +159,11 @@ def test_ctrl_c_once_waits_twice_lets_go_and_three_times_exits(monkeypatch: pyte
 def test_one_press_that_the_terminal_and_the_parent_deliver_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pressed(monkeypatch, (1, INT), (0.2, INT), (0.05, TERM)) == ["waits", "code 130"]
     assert pressed(monkeypatch, (1, INT), (9, INT), (0.2, INT)) == ["waits", "lets go", "code 130"]
+
+
+def test_without_the_rule_one_press_would_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_DUPLICATE_SECONDS", -1.0)
+    assert pressed(monkeypatch, (1, INT), (0.2, INT)) == ["waits", "lets go", "code 130"]
 
 
 def test_what_does_not_wait_for_long_lets_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,11 +173,26 @@ class Follower:
         code = self._print(code, quiet=quiet, kept=kept)
         if servers:
             lists.print_where()
-        if self._live is not None:
-            whole = await self._run.report()
-            await self._live.end(whole, max(0, self._servers - len(whole)), linger=0.0 if stop.number else LINGER)
-        self._run.print_advice(servers, kept)
+        try:
+            if self._live is not None:
+                whole = await self._run.report()
+                await self._live.end(whole, max(0, self._servers - len(whole)), linger=0.0 if stop.number else LINGER)
+        finally:
+            self._run.print_advice(servers, kept)
         return code
+
+    async def keep_lists(self, failed_to: str | None) -> None:
+        """Write the lists of what is known of a run whose journal fails, and say where they are.
+
+        Args:
+            failed_to: Where the list is written beside the state folder.
+        """
+        lists = FailedLists(self._servers_left, self._run, self._operation, self._cloud)
+        await lists.keep()
+        if failed_to is not None:
+            await lists.write(Path(failed_to))
+        if self._servers_left:
+            lists.print_where()
 
     def _print(self, code: int, *, quiet: bool, kept: Path | None) -> int:
         """Print the results, and return the exit code."""

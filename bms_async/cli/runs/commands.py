@@ -21,6 +21,7 @@ from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.report_page.live import LivePage, serve_page
+from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions
@@ -107,13 +108,14 @@ def show_runs(keys: Sequence[str], options: RunsOptions, *, only_failed: bool = 
         return _with_journal(options, _for_each(keys, partial(show_failed, output=options.output), None))
     rows = None if options.output.is_default else RowWriter(_SHOWN, options.output)
 
-    async def show(run: DurableRun, _cloud: OpenClient) -> int:
+    async def show(run: DurableRun, cloud: OpenClient) -> int:
         failures = Failures()
         if sum(count for state, count in run.progress.by_state.items() if not state.is_success):
             async for outcome in run.outcomes(wait=False):
                 failures.add(outcome)
         if rows is None:
-            write("\n".join([*run_lines(run), *reason_lines(failures)]) + "\n")
+            await learn_servers(cloud, [server_id for reason in failures.reasons() for server_id in reason.servers])
+            write("\n".join([*run_lines(run), *reason_lines(failures, cloud.known)]) + "\n")
         else:
             rows.add(_Shown(run, failures))
         return Code.OK

@@ -235,7 +235,11 @@ async def carry_on(
             if run.status is RunStatus.PAUSED and run.ended is None:
                 await run.resume()
             await cloud.bms.runs.carry_on(run)
-        code = await follower.follow()
+        try:
+            code = await follower.follow()
+        except JournalError:
+            await follower.keep_lists(failed_to)
+            raise
         code = await follower.conclude(code, quiet=quiet, report=report, stop=stop, failed_to=failed_to)
     except JournalError as error:
         resume = f"bms {action} --resume {shlex.quote(run.key)}"
