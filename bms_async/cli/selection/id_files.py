@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -175,6 +174,9 @@ def _decoded(text: str) -> object:
 
 def _values_in(text: str, lines: Sequence[_Line], source: str) -> Iterator[object]:
     """Iterate over values of JSON that stand behind each other, over several lines each."""
+    # Few commands need it.
+    import json
+
     decode, at = json.JSONDecoder().raw_decode, 0
     while at < len(text):
         try:
