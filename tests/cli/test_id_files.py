@@ -39,6 +39,8 @@ TABLE = f"""+------+------+----------+
     "text",
     [
         pytest.param(f"# tonight\n\n{A}  # the first\n  {B}\n", id="one a line, with comments"),
+        pytest.param(f'# failed\n{A} # FAILED BMS.0040 a "b"\n"{B}" # FAILED\n', id="the list of what failed"),
+        pytest.param(f'[{{"type": "plan"}},\n{{"type": "server", "id": "{A}"}},"{B}"]', id="a plan"),
         pytest.param(f"{A}, {B}\n", id="commas in one line"),
         pytest.param(f"{A} {B}\n", id="blanks in one line"),
         pytest.param(f"{A};{B}", id="semicolons in one line"),

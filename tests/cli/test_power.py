@@ -16,6 +16,8 @@ import anyio.to_thread
 import httpx
 import pytest
 
+from bms_async import FleetReport
+from bms_async.cli.report_page.live import LivePage, LiveSource
 from tests.cli._helpers import NO_SERVER, PATIENCE, Bms
 from tests.support.machine import patience
 
@@ -224,8 +226,8 @@ def test_the_plan_and_the_run_say_how_many_are_under_way_so_that_it_can_be_stopp
     plan = cloud(*share, "--plan")
     assert f"\n{_IN_TIME}\n" in plan.out
     assert "40 calls" in plan.out
-    [wave] = [each["wave"] for each in cloud(*share, "--plan", "--json").json if each["type"] == "plan"]
-    assert wave == 2
+    fields, *_ = cloud(*share, "--plan", "--json").json
+    assert fields["wave"] == 2
     assert "in time" not in cloud(*share, "--wave", "9", "--plan").out
     assert "in time" not in cloud(*share[:3], "--plan").out
     rolling = cloud(*share, "--max-unavailable", "4", "--plan")

@@ -244,6 +244,14 @@ def test_an_id_of_another_kind_is_one_if_the_cloud_has_it(capsys: pytest.Capture
     assert run_virtually(lambda: found(sim, "node-17")) == ["node-17"]
 
 
+def test_an_id_goes_before_a_name_that_is_spelled_like_it() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=3))
+    servers = [{"id": "node-1", "name": "a"}, {"id": "b", "name": "node-1"}, {"id": "c", "name": "node-1"}]
+    sim.faults.add("servers.list", Answer(status=200, body=msgspec.json.encode({"servers": servers, "count": 3})))
+    sim.faults.add("servers.list", Answer(status=200, body=b'{"servers": [], "count": 3}'), nth=2, times=None)
+    assert run_virtually(lambda: found(sim, "node-1")) == ["node-1"]
+
+
 async def chosen(sim: SimulatedCloud, wish: Wish) -> Choice:
     async with sim.client() as bms:
         with Screen(quiet=True) as screen:
@@ -257,10 +265,10 @@ def test_servers_are_left_out_by_id_and_by_name_whatever_chose_them(
     sim = SimulatedCloud(CloudSettings(servers=10))
     excluded = Given(map(Word, [sim.ids[1].upper(), "bms-000002", "web-7", NOBODY]), "FILE")
     by_filter = Wish(given=None, filters=typed(tag=["__type_baremetal"]), excluded=excluded, whole=whole)
-    by_ids = Wish(given=Given.of_ids(sim.ids), filters=typed(), excluded=excluded)
+    by_ids = Wish(given=Given.of_ids(map(str.upper, sim.ids)), filters=typed(), excluded=excluded)
     for wish in (by_filter, by_ids):
         choice = run_virtually(lambda wish=wish: chosen(sim, wish))  # type: ignore[misc]
-        assert choice.ids == [sim.ids[0], *sim.ids[3:]]
+        assert [each.lower() for each in choice.ids] == [sim.ids[0], *sim.ids[3:]]
         assert len(list(choice.servers)) == 8
         err = capsys.readouterr().err
         assert "--except leaves out 2 of 10 servers" in err

@@ -27,6 +27,7 @@ __all__ = ["parse_servers"]
 
 _IDS: Final = ("serverid", "id", "uuid", "instanceid")
 _NAMES: Final = ("name", "servername")
+_SUMS: Final = ("summary", "plan")
 _LISTS: Final = ("servers", "items", "serverids", "ids")
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _PLAIN: Final = re.compile(r"\w[\w.:@+~-]{0,254}")
@@ -202,11 +203,11 @@ def _items_in(value: object) -> Sequence[object] | None:
 
 
 def _server_in(item: object) -> str | None:
-    """Return the server of an item of JSON; empty if it is the sum of a run, and None if it is no server."""
+    """Return the server of an item of JSON; empty if it is the sum of a run or a plan, and None if it is no server."""
     if isinstance(item, dict):
         fields = {_key(str(key)): value for key, value in item.items()}
         found = next((fields[key] for key in (*_IDS, *_NAMES) if fields.get(key)), None)
-        if found is None and fields.get("type") == "summary":
+        if found is None and fields.get("type") in _SUMS:
             return ""
         item = found
     return item if isinstance(item, str) and Word(item).may_be_name else None
@@ -299,7 +300,14 @@ def _cells_of(line: _Line, source: str) -> Sequence[str]:
 
 
 def _without_comment(text: str) -> str:
-    return text if '"' in text else text.partition("#")[0]
+    """Return a line up to its first ``#`` that is not in quotes."""
+    if '"' not in text:
+        return text.partition("#")[0]
+    parts = text.split('"')
+    for index in range(0, len(parts), 2):
+        if "#" in parts[index]:
+            return '"'.join([*parts[:index], parts[index].partition("#")[0]])
+    return text
 
 
 def _word(text: str, source: str, line: _Line) -> Word:

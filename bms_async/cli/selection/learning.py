@@ -84,7 +84,6 @@ async def _read_each(cloud: OpenClient, ids: Sequence[str], *, native: bool) -> 
                 missing.append(server_id)
             except BmsError:
                 # What fails once for a reason of the cloud's would fail again.
-                readers.cancel_scope.cancel()
                 return
 
     async with anyio.create_task_group() as readers:
