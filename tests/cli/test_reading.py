@@ -253,7 +253,7 @@ def test_a_list_in_a_pipe_is_a_table_where_it_is_asked_for(cloud: Bms) -> None:
     named = cloud("servers", "list", "--tag", "rack-1", "--header", "--sort", "-name", "-n", "2").out.splitlines()
     assert [row.split("\t")[1] for row in named] == ["name", "bms-000079", "bms-000078"]
     both = cloud("servers", "list", "--json", "-o", "csv")
-    assert (both.code, "--json is -o jsonl" in both.err) == (2, True)
+    assert (both.code, "--json means -o jsonl" in both.err) == (2, True)
 
 
 def test_how_many_servers_were_read_is_shown_while_they_wait_for_their_order(
