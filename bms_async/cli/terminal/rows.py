@@ -177,9 +177,14 @@ class RowWriter(Generic[T]):
 
     def finish(self) -> None:
         """Write the rest, and the end; a summary comes before it, and after `in_order`."""
-        for _ in self.in_order():
+        for _ in self.rest():
             pass
+
+    def rest(self) -> Iterator[None]:
+        """Write the rest, and the end, in small pieces; the caller may do something else in between."""
+        yield from self.in_order()
         self._write(self._writer.end())
+        yield
 
     def in_order(self) -> Iterator[None]:
         """Write rows that were held for their order, in small pieces; the caller may do something else in between."""
@@ -272,10 +277,8 @@ async def write_rows_aside(
         rows.break_off()
         await write_pending()
         raise
-    for _ in rows.in_order():
+    for _ in rows.rest():
         await write_pending()
-    rows.finish()
-    await write_pending()
     return count
 
 
