@@ -128,7 +128,7 @@ def servers() -> None:
 @options.filters
 @option("--limit", "-n", type=click.IntRange(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
 @options.output("reading.servers:TABLE")
-@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, to be piped into bms stop: the same as -o ids.")
+@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, for bms stop: the same as -o ids.")
 @options.cloud
 def _servers_list(
     *,

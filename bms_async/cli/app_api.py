@@ -64,7 +64,8 @@ def api(
     """Make any call, and print its answer.
 
     {project_id} in the path is that of the cloud. A documented call (`bms calls` lists them) keeps its limit, as all
-    commands do; others have none. All methods but GET and HEAD ask before they are sent.
+    commands do; others have none. All methods but GET and HEAD ask before they are sent. Exit code 1 also means that
+    the cloud has refused the call.
     """
 
     def work() -> int:

@@ -180,12 +180,12 @@ def output(place: str | None) -> Callable[[F], F]:
     }  # fmt: skip
     add = apply(
         option("--output", "-o", "form", type=click.Choice(FORMS), metavar="FORM", section=OUTPUT,
-               help="table, json, jsonl, yaml, csv, or ids alone."),
+               help="The form: table, json, jsonl, yaml, csv, or ids alone."),
         json,
         option("--columns", metavar="A,B,...", section=OUTPUT, shell_complete=completed.get("columns"),
                help="The columns, in this order; a name that is unknown prints all names."),
         option("--sort", metavar="COLUMN", section=OUTPUT, shell_complete=completed.get("sort"),
-               help="The column that orders the rows; -COLUMN reverses the order."),
+               help="Order the rows by a column; -COLUMN reverses the order."),
         option("--header/--no-header", default=None, section=OUTPUT,
                help="The names of the columns in the first line, or not."),
     )  # fmt: skip
@@ -202,7 +202,7 @@ def output(place: str | None) -> Callable[[F], F]:
             **typed: Any,
         ) -> object:
             if json and form not in {None, "jsonl"}:
-                raise click.UsageError(f"--json is -o jsonl; leave it out beside -o {form}")
+                raise click.UsageError(f"--json means -o jsonl: leave it out beside -o {form}")
             output = OutputOptions("jsonl" if json else form, columns, sort, header)
             return function(*args, output=output, **typed)
 

@@ -169,6 +169,21 @@ def test_each_form_has_its_columns_its_header_and_its_order(options: OutputOptio
     assert written_by(options) == text
 
 
+@pytest.mark.parametrize("form", ["json", "jsonl", "yaml"])
+def test_a_summary_comes_after_rows_that_were_held_for_their_order(form: str) -> None:
+    parts: list[str] = []
+    writer = RowWriter(SERVERS, OutputOptions(form, sort="-used"), out=parts.append)
+    for row in THREE:
+        writer.add(row)
+    for _ in writer.in_order():
+        pass
+    writer.add_object({"id": "summary"})
+    writer.finish()
+    text = "".join(parts)
+    document = [json.loads(line) for line in text.splitlines()] if form == "jsonl" else yaml.safe_load(text)
+    assert [each["id"] for each in document] == ["c", "a", "b", "summary"]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_no_row_is_a_whole_document_all_the_same(form: str) -> None:
     expected = {"json": "[]\n", "yaml": "[]\n", "csv": "id,name,used\r\n"}

@@ -28,7 +28,7 @@ LINE = '{"type":"job"}\n'
 
 def watch_with(lines: list[str]) -> _Watch:
     watch = _Watch.__new__(_Watch)
-    watch._lines, watch._output_error = lines, None
+    watch._lines, watch._output_error, watch._screen = lines, None, Screen(quiet=True)
     return watch
 
 
@@ -131,6 +131,7 @@ async def test_outcomes_that_came_before_the_journal_failed_are_written(monkeypa
     follower = Follower.__new__(Follower)
     received: list[Outcome] = []
     follower._run, follower._no_output, follower._received, follower._lines = _BrokenRun(), None, -100, []
+    follower._screen = Screen(quiet=True)
     follower._rows = RowWriter(outcome_table(KnownServers()), OutputOptions("jsonl"), out=follower._lines.append)
     monkeypatch.setattr(follower, "_on_outcome", received.append)
     monkeypatch.setattr(_BrokenRun, "progress", type("P", (), {"done": 5}), raising=False)

@@ -139,6 +139,7 @@ class Follower:
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._screen.close()
+                await self._write(is_last=True)
         if failure is not None:
             raise failure
         progress = self._run.progress
@@ -169,6 +170,9 @@ class Follower:
             code = Code.USAGE
         elif has_lost_list or has_lost_page:
             code = code or Code.USAGE
+        if self._rows is not None:
+            for _ in self._rows.in_order():
+                await self._write(is_last=True)
         code = 128 + stop.number if stop.number else self._no_output or code
         code = self._print(code, quiet=quiet, kept=kept)
         if servers:
@@ -212,6 +216,10 @@ class Follower:
             failed_to=None if kept is None else str(kept),
         )
         try:
+            if self._rows is not None and not self._rows.has_objects:
+                self._rows.finish()
+                write("".join(self._lines))
+                self._lines.clear()
             print_results(
                 results,
                 self._display.failures,
@@ -222,6 +230,7 @@ class Follower:
                 code=code,
             )
             write("".join(self._lines))
+            self._lines.clear()
         except OSError as error:
             return self._lose_output(error)
         return code
@@ -281,7 +290,10 @@ class Follower:
                 )
             )
 
-    async def _write(self) -> None:
+    async def _write(self, *, is_last: bool = False) -> None:
+        # On one terminal rows would stand in the middle of the progress.
+        if not is_last and self._screen.is_live and is_terminal():
+            return
         text = "".join(self._lines)
         self._lines.clear()
         if not text or self._no_output is not None:

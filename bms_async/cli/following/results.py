@@ -105,8 +105,6 @@ def print_results(
         rows.add_object(summary)
         rows.finish()
         return
-    if rows is not None:
-        rows.finish()
     action = results.action.removeprefix("servers.")
     states = [f"{count:,} {state.lower()}" for state, count in results.by_state.items() if count]
     if results.left:

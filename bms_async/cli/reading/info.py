@@ -47,9 +47,10 @@ def show_limits(names: Iterable[str], *, cloud: str | None, output: OutputOption
     writer.add_object(_account_fields(view))
     for row in rows:
         writer.add(row)
-    if output.sort is None:
-        for fields in _holder_fields(rows):
-            writer.add_object(fields)
+    for _ in writer.in_order():
+        pass
+    for fields in _holder_fields(rows):
+        writer.add_object(fields)
     writer.finish()
     write("".join(pending))
     if output.form is None and is_terminal():

@@ -30,7 +30,7 @@ from bms_async.cli.runs.saved import SavedRun, read_saved, restore_jobs
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import Code, UsageError, discard_output, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import write, write_aside
+from bms_async.cli.terminal.output import is_terminal, write, write_aside
 from bms_async.cli.terminal.progress import Screen, draw_bar
 from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
@@ -183,6 +183,10 @@ class _Watch:
                     if not self._screen.quiet:
                         await self._draw()
                     await self._screen.close()
+                    await self._write(is_last=True)
+        if self._rows is not None:
+            for _ in self._rows.in_order():
+                await self._write(is_last=True)
         if self._output_error is not None:
             raise self._output_error
         self._conclude()
@@ -250,7 +254,10 @@ class _Watch:
                 await self._screen.log()
             await anyio.sleep(_TICK)
 
-    async def _write(self) -> None:
+    async def _write(self, *, is_last: bool = False) -> None:
+        # On one terminal rows would stand in the middle of the progress.
+        if not is_last and self._screen.is_live and is_terminal():
+            return
         text = "".join(self._lines)
         self._lines.clear()
         if not text or self._output_error is not None:

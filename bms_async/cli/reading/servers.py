@@ -17,9 +17,7 @@ from bms_async import BmsError, InvalidRequestError, NotFoundError, Server
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.seen import Seen
 from bms_async.cli.selection.filters import Filters, describe
-from bms_async.cli.selection.ids import Given, read_given
 from bms_async.cli.selection.listing import find_ids, find_servers
-from bms_async.cli.selection.names import resolve
 from bms_async.cli.terminal.cells import cell_len, padded
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
@@ -204,6 +202,10 @@ def show_servers(arguments: Sequence[str], *, cloud: str | None, output: OutputO
         cloud: A cloud of ``clouds.yaml``.
         output: The form of the rows; the usual one is text for people.
     """
+    # A list takes no servers by name, and does without what reads files of them.
+    from bms_async.cli.selection.ids import Given, read_given
+    from bms_async.cli.selection.names import resolve
+
     given = read_given(arguments, None) or Given(())
     rows = None if output.is_default else RowWriter(TABLE, output)
     settings = read_settings(cloud)

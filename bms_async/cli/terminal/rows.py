@@ -176,19 +176,24 @@ class RowWriter(Generic[T]):
         self._write(self._writer.end(is_whole=False))
 
     def finish(self) -> None:
-        """Write the rest."""
+        """Write the rest, and the end; a summary comes before it, and after `in_order`."""
         for _ in self.rest():
             pass
 
     def rest(self) -> Iterator[None]:
-        """Write the rest in small pieces; what takes them may do something else in between."""
-        for item in islice(self._sorted or (), self._limit):
+        """Write the rest, and the end, in small pieces; the caller may do something else in between."""
+        yield from self.in_order()
+        self._write(self._writer.end())
+        yield
+
+    def in_order(self) -> Iterator[None]:
+        """Write rows that were held for their order, in small pieces; the caller may do something else in between."""
+        held, self._sorted = self._sorted or (), None
+        for item in islice(held, self._limit):
             self._count += 1
             self._write(self._writer.add(self._row(item)))
             if self._count % _PIECE == 0:
                 yield
-        self._write(self._writer.end())
-        yield
 
     def _write(self, text: str) -> None:
         if text:
