@@ -22,16 +22,16 @@ __all__ = ["COMMANDS", "nova"]
 _SAME: Final = (
     "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; each is a call, and the calls keep the"
     " cloud's limit. With the options of a rollout it goes through the fleet as bms reboot does.\n\n"
-    "Ctrl-C: no further server is asked, and what is under way is waited for; a second Ctrl-C lets go of that. The run"
-    " is in this process alone: a file that is named at the end has all servers that are not as asked."
+    "Ctrl-C: no further server is asked, and what is under way is waited for. A second Ctrl-C lets go of that, and says"
+    " how to watch it. Which servers are not as asked is written to a file, and the command says where."
 )
 
 _NATIVE: Final = (
     "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; virtual machines are left out by the"
     " filters (BMS_BARE_METAL says how they are known). One list of what has changed shows how all of them end. With"
     " options of a rollout it goes through the fleet as bms reboot does.\n\n"
-    "Ctrl-C: no further server is asked, and what is under way is waited for; a second Ctrl-C lets go of that. The run"
-    " is in this process alone: a file that is named at the end has all servers that are not as asked."
+    "Ctrl-C: no further server is asked, and what is under way is waited for. A second Ctrl-C lets go of that, and says"
+    " how to watch it. Which servers are not as asked is written to a file, and the command says where."
 )
 
 
