@@ -21,6 +21,9 @@ from bms_async.cli.runs import last
 from bms_async.cli.runs.last import resolve_key
 from tests.cli._helpers import NO_SERVER, Bms
 
+MISSING = "00000000-0000-4000-8000-000000000001"
+ALSO_MISSING = "00000000-0000-4000-8000-000000000002"
+
 
 @pytest.fixture
 def bms(cloud: Bms, tmp_path: Path) -> Bms:
@@ -78,7 +81,7 @@ def test_all_that_failed_is_in_a_file_and_in_the_journal_and_is_asked_for_again(
     assert before == ["the rest", "to night/1"]
 
 
-def test_nothing_that_is_left_is_success_and_an_option_is_no_key(bms: Bms) -> None:
+def test_an_ended_run_is_asked_for_again_by_its_name_and_an_option_is_no_name(bms: Bms) -> None:
     assert bms("start", NO_SERVER, "--key", "fails").code == 1
     elsewhere = bms("stop", "--retry-failed", "fails")
     assert (elsewhere.code, "`bms start --retry-failed fails`" in elsewhere.err) == (2, True)
@@ -89,7 +92,7 @@ def test_nothing_that_is_left_is_success_and_an_option_is_no_key(bms: Bms) -> No
         (("start", "--retry-failed", "-y"), "--retry-failed: expected the name of a run behind it"),
         (("start", "x", "--key", "Last"), "--key Last: this word means the latest run"),
         (("stop", "--resume", "last"), "last: there is no stop run that has not ended"),
-        (("start", "x", "--retry-failed", "fails"), "leave out ids, --file and filters"),
+        (("start", "x", "--retry-failed", "fails"), "leave out ids, --file, filters and --except"),
         (("start", "x", "--failed-to", "no/such"), "--failed-to no/such: its folder does not exist"),
     ):
         refused = bms(*arguments)
@@ -108,7 +111,7 @@ def test_a_run_that_is_asked_for_again_keeps_what_the_ended_one_had(bms: Bms, mo
 
     monkeypatch.setattr(DurableRuns, "retry", note)
     arguments = ["--verify", "--wave", "7", "--abort-above", "50%", "--key", "one"]
-    assert bms("start", "-y", *arguments, text="missing-1\nmissing-2\n").code == 1
+    assert bms("start", "-y", *arguments, text=f"{MISSING}\n{ALSO_MISSING}\n").code == 1
     assert bms("start", "--retry-failed", "one", "--detach", "-y").code == 0
     assert {name: handed_on[0][name] for name in ("verify", "wave_size", "abort_above")} == {
         "verify": True,
@@ -125,11 +128,14 @@ def test_a_list_or_a_report_that_cannot_be_written_is_said_by_the_exit_code(
         for each in bms("reboot", "--tag", "rack-5", "-y", "--json").json
         if each.get("state") == "SUCCEEDED"
     )
+    assert bms("reboot", healthy, "--key", "fine").code == 0
+    again = bms("reboot", "--retry-failed", "fine")
+    assert (again.code, "nothing to do: all servers of the run fine are as asked" in again.err) == (0, True)
     disk_is_full(monkeypatch, "full")
     ended = bms("reboot", healthy, "--report", "full.csv", "--json")
     assert (ended.code, ended.json[-1]["exit_code"]) == (2, 2)
     assert "the report full.csv was not written: " in ended.err
-    ended = bms("reboot", "missing-1", "--failed-to", "full")
+    ended = bms("reboot", MISSING, "--failed-to", "full")
     assert (ended.code, "--failed-to full: the list was not written: " in ended.err) == (2, True)
     assert "the list: " in ended.err
 
@@ -138,9 +144,9 @@ def test_servers_that_no_file_takes_are_printed_where_no_journal_has_them(
     bms: Bms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk_is_full(monkeypatch, "failed")
-    ended = bms("reboot", "--no-journal", "-y", text="missing-1\nmissing-2\n")
+    ended = bms("reboot", "--no-journal", "-y", text=f"{MISSING}\n{ALSO_MISSING}\n")
     assert (ended.code, "No space left on device" in ended.err) == (1, True)
-    assert ended.err.endswith("bms: 2 servers not as asked:\n  missing-1\n  missing-2\n")
+    assert ended.err.endswith(f"bms: 2 servers not as asked:\n  {MISSING}\n  {ALSO_MISSING}\n")
 
 
 def outcome(server_id: str, state: OutcomeState, error: InvalidRequestError | None = None) -> Outcome:
