@@ -131,6 +131,7 @@ def test_a_list_or_a_report_that_cannot_be_written_is_said_by_the_exit_code(
     assert bms("reboot", healthy, "--key", "fine").code == 0
     again = bms("reboot", "--retry-failed", "fine")
     assert (again.code, "nothing to do: all servers of the run fine are as asked" in again.err) == (0, True)
+    assert bms("reboot", "--retry-failed", "fine", "--fail-if-none").code == 2
     disk_is_full(monkeypatch, "full")
     ended = bms("reboot", healthy, "--report", "full.csv", "--json")
     assert (ended.code, ended.json[-1]["exit_code"]) == (2, 2)

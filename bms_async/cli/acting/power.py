@@ -246,6 +246,7 @@ class _PowerCommand:
             report=options.report,
             failed_to=options.failed_to,
             output=options.output,
+            fail_if_none=options.fail_if_none,
         )
         return await retry_failed(
             run, retry, self._cloud, self._stop, self._screen, live=self._live, action=self._action

@@ -52,6 +52,7 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
         report: Where a report of the run is written, in the form of its suffix.
         failed_to: Where a list of the servers that are not as asked is written.
         output: The form of outcomes as rows.
+        fail_if_none: Whether it is an error that nothing is left.
     """
 
     key: str | None = None
@@ -69,6 +70,7 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
     report: str | None = None
     failed_to: str | None = None
     output: OutputOptions = OutputOptions()
+    fail_if_none: bool = False
 
 
 async def retry_failed(
@@ -107,7 +109,7 @@ async def retry_failed(
     count = sum(counts[state] for state in wanted)
     if not count:
         _print_nothing_to_do(run)
-        return Code.OK
+        return Code.USAGE if retry.fail_if_none else Code.OK
     if not retry.detach:
         await check_credentials(cloud.bms)
     # A wave that follows from the threshold is that of a larger fleet.
