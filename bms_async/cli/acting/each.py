@@ -23,6 +23,7 @@ from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.selection.choosing import Choice, Wish, choose_servers, leave_out
 from bms_async.cli.selection.ids import Given, read_excluded, read_given, reads_input
 from bms_async.cli.selection.rollouts import ListedServers
+from bms_async.cli.selection.words import Word
 from bms_async.cli.terminal.confirm import confirm, confirm_number
 from bms_async.cli.terminal.exit import Code, print_error
 from bms_async.cli.terminal.progress import Screen
@@ -69,14 +70,14 @@ def carry_out(
         task: What is done.
         ids: Servers, or a ``-``.
         options: Which servers, and how.
-        named: The servers, where they are known already.
+        named: Ids and names of the servers, where a file of the task has them.
         is_found: Whether the task finds them by itself.
 
     Raises:
         UsageError: The options contradict each other, or a file cannot be used.
         BmsError: The run could not start. Else each server has its outcome.
     """
-    given = None if named is None else Given.of_ids(named)
+    given = None if named is None else Given(map(Word, named))
     if given is None and not is_found:
         given = read_given(ids, options.file, filters=options.filters)
     reads = not is_found and named is None and reads_input(ids, options.file, options.filters)

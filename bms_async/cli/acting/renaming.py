@@ -20,7 +20,7 @@ from bms_async.validation.text import check_name
 from .common import CommonOptions
 from .each import carry_out
 from .pairs import read_rows
-from .task import CallOne, CallTask, check_argument
+from .task import CallOne, CallTask, by_id, check_argument
 
 __all__ = ["rename"]
 
@@ -37,14 +37,16 @@ class _Rename(CallTask):
         self._template = template
         self._first = first
 
-    async def prepare(self, cloud: OpenClient, servers: list[str] | ListedServers) -> list[str] | ListedServers:  # noqa: ARG002 - nothing is read
+    async def prepare(self, cloud: OpenClient, servers: list[str] | ListedServers) -> list[str] | ListedServers:
         """Give each server its name.
 
         Raises:
             UsageError: The template gives a name that cannot be, or one name to several servers.
         """
-        if self._template is not None:
-            ids = servers if isinstance(servers, list) else [server.id for server in servers]
+        ids = servers if isinstance(servers, list) else [server.id for server in servers]
+        if self._template is None:
+            self._names = await by_id(self._names, ids, cloud.known)
+        else:
             self._names = await _names_of(ids, self._template, self._first)
         return servers
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TypeAlias, TypedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, TypedDict, TypeVar
+
+import anyio.lowlevel
 
 from bms_async import BmsClient, FleetRun, InvalidRequestError, JobHandle, Rollout
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.models.ids import canonical_id
 
-__all__ = ["CallOne", "CallTask", "RunArguments", "Task", "check_argument"]
+__all__ = ["CallOne", "CallTask", "RunArguments", "Task", "by_id", "check_argument"]
 
 CallOne: TypeAlias = Callable[[str], Awaitable[object]]
 """A coroutine function of a server's id."""
@@ -25,6 +28,33 @@ class RunArguments(TypedDict, total=False):
     abort_sample: int
     rollout: Rollout | None
     on_job: Callable[[JobHandle], Awaitable[object] | object]
+
+
+T = TypeVar("T")
+
+_YIELD_EVERY = 500
+
+
+async def by_id(wishes: Mapping[str, T], ids: Iterable[str], known: KnownServers) -> dict[str, T]:
+    """Return what a file says of servers by their ids, where it may call them by their names.
+
+    Args:
+        wishes: What it says, by id or name.
+        ids: The servers.
+        known: What is known of them.
+
+    Raises:
+        UsageError: It has one of them by its id and its name.
+    """
+    found: dict[str, T] = {}
+    for index, server_id in enumerate(map(canonical_id, ids)):
+        if index % _YIELD_EVERY == 0:
+            await anyio.lowlevel.checkpoint()
+        name = known.get(server_id).name
+        if server_id in wishes and name in wishes and name != server_id:
+            raise UsageError(f"--from: {known.label(server_id)} is there by its id and its name; leave out one")
+        found[server_id] = wishes[server_id if server_id in wishes else name]
+    return found
 
 
 class Task:

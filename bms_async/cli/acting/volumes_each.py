@@ -26,7 +26,7 @@ from .attached import SYSTEM_DEVICE, Disks, find_servers_with, read_disks, volum
 from .common import CommonOptions
 from .each import carry_out
 from .pairs import read_rows
-from .task import CallOne, CallTask, check_argument
+from .task import CallOne, CallTask, by_id, check_argument
 
 __all__ = ["attach", "detach"]
 
@@ -68,6 +68,16 @@ class _VolumeTask(CallTask):
 
     def _volumes(self, server_id: str) -> Sequence[_Volume]:
         return self._wishes.get(canonical_id(server_id), self._shared)
+
+    async def prepare(self, cloud: OpenClient, servers: list[str] | ListedServers) -> list[str] | ListedServers:
+        """Find out which servers the file means.
+
+        Raises:
+            UsageError: It has one of them twice.
+        """
+        if self._wishes:
+            self._wishes = await by_id(self._wishes, servers if isinstance(servers, list) else servers.ids, cloud.known)
+        return servers
 
     def calls(self, ids: Sequence[str]) -> int:
         return sum(len(self._volumes(server_id)) for server_id in ids)
@@ -133,6 +143,7 @@ class _Detach(_VolumeTask):
         Raises:
             UsageError: One of the volumes is a system disk.
         """
+        servers = await super().prepare(cloud, servers)
         ids = servers if isinstance(servers, list) else [server.id for server in servers]
         disks, left = await read_disks(cloud.bms, ids), dict[str, None]()
         for index, server_id in enumerate(ids):
