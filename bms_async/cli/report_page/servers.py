@@ -21,7 +21,7 @@ from .reasons import own_text, printable
 __all__ = ["MAX_BYTES", "ServerLines", "lines_of", "seconds_of"]
 
 MAX_BYTES: Final = 20_000_000
-"""How long all lines are together at most, as HTML; 100,000 servers with the usual names need half of it."""
+"""How long all lines are together at most, as HTML; 100,000 servers with the usual names need 12 MB."""
 
 _MAX_NAME: Final = 64
 _MAX_TAGS: Final = 120
