@@ -197,8 +197,8 @@ def change_metadata(words: Sequence[str], options: CommonOptions, *, sets: bool)
         raise UsageError(f"expected KEY=VALUE before the servers, got {words[0]!r}")
     if secret := _SECRET_KEYS.intersection(values):
         raise UsageError(
-            f"{min(secret)}: its value is a secret, and others can read a command's arguments; set it with"
-            " bms.servers.update_metadata"
+            f"{min(secret)}: its value is a secret, and others can read a command's arguments; set it with `bms api"
+            " POST /v1/{project_id}/baremetalservers/ID/metadata --data @FILE`"
         )
     check_argument(lambda: check_metadata("metadata", values))
     return carry_out(_SetMetadata(values), words[len(values) :], options)

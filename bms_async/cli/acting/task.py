@@ -11,7 +11,7 @@ from bms_async import BmsClient, FleetRun, InvalidRequestError, JobHandle, Rollo
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.selection.rollouts import ListedServers
-from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.exit import UsageError, in_words_of_a_shell
 from bms_async.models.ids import canonical_id
 
 __all__ = ["CallOne", "CallTask", "RunArguments", "Task", "by_id", "check_argument"]
@@ -172,4 +172,4 @@ def check_argument(check: Callable[[], object]) -> None:
     try:
         check()
     except InvalidRequestError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(in_words_of_a_shell(error)) from error

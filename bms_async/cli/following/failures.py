@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bms_async import GroupBlockedError, Outcome, OutcomeState, explain
+from bms_async import GroupBlockedError, InvalidRequestError, Outcome, OutcomeState, explain
+from bms_async.cli.terminal.exit import in_words_of_a_shell
 from bms_async.cli.terminal.tally import BoundedCounter
 from bms_async.cli.terminal.words import CloudMessage, message_of
 
@@ -146,4 +147,6 @@ def _meaning(outcome: Outcome, message: CloudMessage | None) -> str:
         if outcome.state is OutcomeState.UNKNOWN:
             return "The job was accepted, and the run did not wait for it; it continues in the cloud."
         return "Nothing was done to it: the run ended before its turn."
-    return explain_code(outcome.code, message, str(outcome.error))
+    error = outcome.error
+    said = in_words_of_a_shell(error) if isinstance(error, InvalidRequestError) else str(error)
+    return explain_code(outcome.code, message, said)

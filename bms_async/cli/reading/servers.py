@@ -19,7 +19,7 @@ from bms_async.cli.access.seen import Seen
 from bms_async.cli.selection.filters import Filters, describe
 from bms_async.cli.selection.listing import find_ids, find_servers
 from bms_async.cli.terminal.cells import cell_len, padded
-from bms_async.cli.terminal.exit import Code, UsageError, print_error
+from bms_async.cli.terminal.exit import Code, UsageError, explain_error, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import format_cell, is_terminal, write, write_aside
 from bms_async.cli.terminal.plain import plain
@@ -255,7 +255,7 @@ def _print_missing(server_id: str, error: BmsError, where: str) -> None:
         advice = "check the id: `bms servers list` shows all"
         print_error(f"there is no server {strip_control_chars(server_id)} in {where}; {advice}{quote(error)}")
     else:
-        print_error(strip_control_chars(str(error)))
+        print_error(strip_control_chars(explain_error(error).text))
 
 
 def _describe(server: Server) -> str:

@@ -63,7 +63,7 @@ def _find(settings: Settings | None, address: str | None) -> Runs:
         try:
             return Runs(address)
         except ConfigurationError as error:
-            raise ConfigurationError(f"--journal: {error}") from None
+            raise ConfigurationError(f"--journal: {str(error).removeprefix('store=')}") from None
     if settings is None or settings.runs is None:
         return Runs()
     from bms_async.client import find_runs

@@ -16,7 +16,7 @@ import msgspec
 
 from bms_async import BmsClient, InvalidRequestError, JobHandle
 from bms_async._files import FileLock
-from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.exit import UsageError, in_words_of_a_shell
 from bms_async.models.ids import canonical_id
 
 __all__ = [
@@ -256,7 +256,7 @@ def restore_jobs(bms: BmsClient, path: str, saved: SavedRun) -> list[JobHandle]:
     try:
         return [bms.jobs.restore(job) for job in saved.jobs]
     except InvalidRequestError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {in_words_of_a_shell(error)}") from error
 
 
 def is_file(resume: str) -> bool:

@@ -138,7 +138,8 @@ def _make_window(windows: Sequence[Hours], zone: str | None) -> Window | None:
         window = Window("; ".join(hours.text for hours in windows), zone=named)
     except InvalidRequestError as error:
         if zones or error.argument != "zone":
-            raise UsageError(f"--{error}") from error
+            option = "--window-zone" if error.argument == "zone" else "--window"
+            raise UsageError(f"{option} {error.value}: {error.rule}") from error
         raise UsageError(
             f"--window: the time zone of this machine is {named!r}, which is no name of one; {how}"
         ) from error

@@ -28,7 +28,16 @@ from bms_async import (
 from .streams import discard_output, print_error
 from .texts import strip_control_chars
 
-__all__ = ["Code", "Failure", "UsageError", "discard_output", "explain_error", "print_error", "run_guarded"]
+__all__ = [
+    "Code",
+    "Failure",
+    "UsageError",
+    "discard_output",
+    "explain_error",
+    "in_words_of_a_shell",
+    "print_error",
+    "run_guarded",
+]
 
 
 class Code(IntEnum):
@@ -56,13 +65,16 @@ class Failure(NamedTuple):
 
 
 _REFUSED = "The credentials were refused: `bms login` shows whose they are."
+_IN_PYTHON = "; copy it from servers.list()"
 _ADDRESS = "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN), then the network and the proxy."
 
 
 def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - one return for each kind of error
     """Return the message about an error, and the exit code for it."""
     text = str(error)
-    if isinstance(error, UsageError | InvalidRequestError):
+    if isinstance(error, InvalidRequestError):
+        return Failure(in_words_of_a_shell(error), "", Code.USAGE)
+    if isinstance(error, UsageError):
         return Failure(text, "", Code.USAGE)
     if isinstance(error, ConfigurationError):
         # Each says itself what to do.
@@ -79,6 +91,16 @@ def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - one retur
     if isinstance(error, BmsError):
         return Failure(text, _advice(error), Code.UNREACHABLE)
     return Failure(text, "", Code.USAGE)
+
+
+def in_words_of_a_shell(error: InvalidRequestError) -> str:
+    """Return what is wrong with a value, where the error speaks of an argument in Python: ``job id 'a b': expected``.
+
+    Args:
+        error: The error.
+    """
+    name = error.argument.replace("_", " ") if error.argument.isidentifier() else error.argument
+    return str(error).replace(f"{error.argument}=", f"{name} ", 1).replace(_IN_PYTHON, "")
 
 
 def run_guarded(work: Callable[[], int]) -> int:
