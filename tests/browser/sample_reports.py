@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from bms_async import BmsError, FleetReport, Outcome, OutcomeState
-from bms_async.cli.access.known import KnownServer
+from bms_async.cli.access.known import KnownServer, KnownServers
 from bms_async.cli.access.place import Place
 from bms_async.cli.report_page.head import PageHead
 from bms_async.cli.report_page.history import CallHistory
@@ -26,27 +26,13 @@ FAILURES = (
 )
 
 
-class Named:
-    """What is known of the servers."""
-
-    def __init__(self) -> None:
-        self.servers: dict[str, KnownServer] = {}
-
-    def __len__(self) -> int:
-        return len(self.servers)
-
-    def get(self, server_id: str) -> KnownServer:
-        """Return what is known of a server."""
-        return self.servers.get(server_id) or KnownServer()
-
-
 class Sample(NamedTuple):
     """A report, and what its page needs beside it."""
 
     report: FleetReport
     calls: CallHistory
     head: PageHead
-    known: Named
+    known: KnownServers
     left: int = 0
 
 
@@ -90,11 +76,11 @@ def dashed(digits: str) -> str:
 def rollout_of_80() -> Sample:
     """A reboot of 80 servers in waves, with readiness; five of them failed."""
     rng = random.Random(42)
-    known, outcomes, tally = Named(), list[Outcome](), RolloutTally()
+    known, outcomes, tally = KnownServers(), list[Outcome](), RolloutTally()
     rows: list[tuple[float, str, Outcome, bool, bool]] = []
     for number, (digits, server) in enumerate(servers(80, rng, 6)):
         server_id, zone = dashed(digits), server.zone
-        known.servers[server_id] = server
+        known.note(server_id, server)
         place = sum(each[1] == zone for each in rows)
         begin = 2.0 if number < 2 else 260.0 + (place // 3) * 250.0 + rng.uniform(0, 20)
         if number in {37, 55, 71}:
@@ -165,10 +151,10 @@ def rollout_of_80() -> Sample:
 def run_of_12000() -> Sample:
     """A stop of 12,000 servers, of which 3 in 100 failed, most of them in two racks."""
     rng = random.Random(7)
-    known, outcomes = Named(), list[Outcome]()
+    known, outcomes = KnownServers(), list[Outcome]()
     for number, (digits, server) in enumerate(servers(12_000, rng, 24)):
         server_id = dashed(digits)
-        known.servers[server_id] = server
+        known.note(server_id, server)
         begin = number // 1000 * 1.3
         is_bad = rng.random() < (0.2 if server.tags[0] in {"rack-5", "rack-17"} else 0.015)
         code, reason = rng.choice(FAILURES)

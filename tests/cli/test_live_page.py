@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from bms_async import FleetReport
+from bms_async.cli.access.known import NOTHING_KNOWN
 from bms_async.cli.report_page import live, loopback
 from bms_async.cli.report_page.head import PageHead
-from bms_async.cli.report_page.known import NothingKnown
 from bms_async.cli.report_page.live import RARELY, LivePage, LiveSource
 from bms_async.cli.report_page.loopback import MAX_CONNECTIONS, MAX_REQUEST, Answer, listen, port_of, serve
 from bms_async.cli.terminal.exit import UsageError
@@ -23,7 +23,7 @@ PAGE = b"<p>page</p>" * 20_000
 
 
 def source(servers: int = 80, waits_for: str | None = None) -> LiveSource:
-    return LiveSource(PageHead(verb="stop"), NothingKnown(), "servers.stop", servers, lambda: waits_for, history)
+    return LiveSource(PageHead(verb="stop"), NOTHING_KNOWN, "servers.stop", servers, lambda: waits_for, history)
 
 
 def following(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> tuple[LivePage, list[str]]:

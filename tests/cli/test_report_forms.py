@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async import Rollout
-from bms_async.cli.access.known import KnownServer
+from bms_async.cli.access.known import NOTHING_KNOWN, KnownServer, KnownServers
 from bms_async.cli.access.place import Place
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.csv_form import COLUMNS, render_csv
 from bms_async.cli.report_page.facts import moment
 from bms_async.cli.report_page.head import PageHead, command_line
-from bms_async.cli.report_page.known import NothingKnown
 from bms_async.cli.report_page.reasons import share_out
 from bms_async.cli.report_page.render import render_report
 from bms_async.cli.report_page.servers import lines_of
@@ -40,21 +39,8 @@ HEAD = PageHead(
 )
 
 
-class Naming:
-    """What is known of servers, by id."""
-
-    def __init__(self, servers: dict[str, KnownServer]) -> None:
-        self.servers = servers
-
-    def __len__(self) -> int:
-        return len(self.servers)
-
-    def get(self, server_id: str) -> KnownServer:
-        return self.servers.get(server_id, KnownServer())
-
-
-def named(count: int) -> Naming:
-    return Naming(
+def named(count: int) -> KnownServers:
+    return KnownServers(
         {
             outcome(each).server_id: KnownServer(
                 f"web-{each}", f"zone-{each % 2}", "physical.s4", (f"rack-{each % 3}", "prod"), "ACTIVE"
@@ -65,7 +51,7 @@ def named(count: int) -> Naming:
 
 
 def test_the_head_says_which_cloud_project_and_user_by_which_command_and_how() -> None:
-    page = Reading(render_report(report_of([outcome()]), history(), head=HEAD, known=NothingKnown()))
+    page = Reading(render_report(report_of([outcome()]), history(), head=HEAD, known=NOTHING_KNOWN))
     for words in (
         "reboot of 1 server in billing",
         "Cloud prod, https://bms.example.com",
@@ -148,12 +134,12 @@ def test_servers_of_which_nothing_is_known_are_a_row_and_a_run_without_failures_
     zones = shares_of(report, named(4))[0]
     assert [(row.name, row.bad, row.servers) for row in zones.rows] == [("zone-0", 1, 2), ("", 0, 5), ("zone-1", 0, 2)]
     assert shares_of(report_of([outcome(each) for each in range(9)]), named(9)) == []
-    assert shares_of(report, NothingKnown()) == []
+    assert shares_of(report, NOTHING_KNOWN) == []
 
 
 def test_of_many_zones_the_worst_are_shown_and_the_others_counted() -> None:
     servers = {outcome(each).server_id: KnownServer(zone=f"z{each}") for each in range(100)}
-    [zones] = shares_of(report_of([failed(each) for each in range(100)]), Naming(servers))
+    [zones] = shares_of(report_of([failed(each) for each in range(100)]), KnownServers(servers))
     assert (len(zones.rows), zones.left_out, zones.bad_left_out) == (SHOWN, 100 - SHOWN, 100 - SHOWN)
 
 
@@ -172,7 +158,7 @@ def test_all_servers_are_lines_with_names_and_those_that_are_not_as_asked_come_f
         "It did not come up.",
     ]
     assert second[1:] == ["web-0", "zone-0", "physical.s4", "rack-0, prod", "succeeded", "", "30.0", ""]
-    assert lines_of(report_of([outcome(0)]), NothingKnown()).columns == ["id", "state", "seconds"]
+    assert lines_of(report_of([outcome(0)]), NOTHING_KNOWN).columns == ["id", "state", "seconds"]
 
 
 def test_what_does_not_fit_is_counted_and_what_failed_is_kept() -> None:
@@ -183,7 +169,7 @@ def test_what_does_not_fit_is_counted_and_what_failed_is_kept() -> None:
 
 def test_no_name_becomes_markup_a_second_line_or_another_column() -> None:
     evil = f"{EVIL}<img src=x onerror=alert(1)>\t\n\u202e"
-    servers = Naming(
+    servers = KnownServers(
         {outcome(each).server_id: KnownServer(evil[each * 20 :], evil, evil, (evil,)) for each in range(3)}
     )
     report = report_of([failed(0), outcome(1), outcome(2)])
@@ -226,14 +212,14 @@ def test_the_text_to_be_mailed_has_eighty_columns_and_every_failure() -> None:
 
 def test_the_text_of_a_run_that_goes_on_or_went_well_says_so() -> None:
     assert "All 2 servers are as asked." in render_text(
-        report_of([outcome(), outcome(1)]), head=HEAD, known=NothingKnown()
+        report_of([outcome(), outcome(1)]), head=HEAD, known=NOTHING_KNOWN
     )
-    early = render_text(report_of([outcome()]), 3, head=HEAD, known=NothingKnown())
+    early = render_text(report_of([outcome()]), 3, head=HEAD, known=NOTHING_KNOWN)
     assert "3 of 4 servers have not ended yet; of the others 1 are as asked." in early
 
 
 def test_the_rows_of_the_csv_are_read_back_as_they_were() -> None:
-    known = Naming({outcome(1).server_id: KnownServer('a "quoted", name', "z", "f", ("t1", "t2"))})
+    known = KnownServers({outcome(1).server_id: KnownServer('a "quoted", name', "z", "f", ("t1", "t2"))})
     text = render_csv(report_of([outcome(0), failed(1, reason="No, not\nnow")]), known)
     assert text.count("\r\n") == 3
     header, plain, bad = list(csv.reader(StringIO(text, newline="")))
@@ -247,6 +233,6 @@ def test_the_rows_of_the_csv_are_read_back_as_they_were() -> None:
 
 @pytest.mark.parametrize("name", ["=cmd|'/C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\uff1d1"])
 def test_no_field_of_the_csv_is_a_formula(name: str) -> None:
-    text = render_csv(report_of([outcome(1)]), Naming({outcome(1).server_id: KnownServer(name)}))
+    text = render_csv(report_of([outcome(1)]), KnownServers({outcome(1).server_id: KnownServer(name)}))
     row = list(csv.reader(StringIO(text, newline="")))[1]
     assert row[1].startswith("'")

@@ -71,12 +71,6 @@ class OpenClient:
         """The cloud, the project and the user, as far as they are known; `whoami.read_place` completes it."""
         return msgspec.structs.replace(self._place, project_id=self.bms.project_id or self._place.project_id)
 
-    @property
-    def where(self) -> str:
-        """The project and the address, for people."""
-        project = self.bms.project_id or self.settings.project_name or "?"
-        return f"project {strip_control_chars(project)} at {self.settings.endpoint}"
-
     def complete_place(self, place: Place) -> None:
         """Note where the command acts, once that is read.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from sys import intern
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from bms_async import Server
@@ -35,10 +36,14 @@ _UNKNOWN = KnownServer()
 
 
 class KnownServers:
-    """The servers that a command has read, by id; about 250 bytes each."""
+    """The servers that a command has read, by id; about 250 bytes each.
 
-    def __init__(self) -> None:
-        self._servers: dict[str, KnownServer] = {}
+    Args:
+        servers: Those that are known already, by id.
+    """
+
+    def __init__(self, servers: Mapping[str, KnownServer] = MappingProxyType({})) -> None:
+        self._servers = {canonical_id(server_id): known for server_id, known in servers.items()}
 
     def __len__(self) -> int:
         return len(self._servers)
@@ -53,13 +58,25 @@ class KnownServers:
     def add(self, server: Server) -> None:
         """Note what is to be known of a server."""
         flavor = (server.flavor.id or server.flavor.name) if server.flavor else None
-        self._servers[canonical_id(server.id)] = KnownServer(
-            server.name or "",
-            intern(server.availability_zone or ""),
-            intern(flavor or ""),
-            tuple(map(intern, server.tags or ())),
-            intern(str(server.status or "")),
+        self.note(
+            server.id,
+            KnownServer(
+                server.name or "",
+                intern(server.availability_zone or ""),
+                intern(flavor or ""),
+                tuple(map(intern, server.tags or ())),
+                intern(str(server.status or "")),
+            ),
         )
+
+    def note(self, server_id: str, known: KnownServer) -> None:
+        """Note what is known of a server.
+
+        Args:
+            server_id: Its id.
+            known: What is known of it.
+        """
+        self._servers[canonical_id(server_id)] = known
 
     def add_all(self, servers: Iterable[Server]) -> None:
         """Note what is to be known of servers."""

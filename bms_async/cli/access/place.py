@@ -38,7 +38,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def brief(self) -> str:
-        """The cloud and the project in few words, for a question."""
+        """The cloud and the project in few words, to be a part of a sentence."""
         at = f"cloud {self.cloud}, " if self.cloud else ""
         where = "" if self.cloud else f" at {self.endpoint}"
         return strip_control_chars(f"{at}project {self.project_name or self.project_id or '?'}{where}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from bms_async import BmsClient, FleetRun
-from bms_async.cli.selection.rollouts import ListedServers
+from bms_async.cli.selection.rollouts import ListedServers, check_rollout
 from bms_async.cli.terminal.exit import UsageError
 
 from .common import CommonOptions
@@ -51,6 +51,5 @@ def act_natively(action: NativeAction, ids: Sequence[str], options: CommonOption
     """
     if options.filters.enterprise_project is not None:
         raise UsageError("--enterprise-project: the native API does not know it; choose servers in another way")
-    if options.rollout is not None and options.rollout.ready is not None and action == "stop":
-        raise UsageError("--ready: a server that was stopped answers nothing; leave it out")
+    check_rollout(action, options.rollout)
     return carry_out(_Native(action), ids, options)

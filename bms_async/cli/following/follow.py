@@ -224,7 +224,7 @@ class Follower:
                 results,
                 self._display.failures,
                 known=self._cloud.known,
-                where=self._cloud.where,
+                where=self._cloud.place.brief,
                 quiet=quiet,
                 rows=self._rows,
                 code=code,

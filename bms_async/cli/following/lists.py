@@ -85,4 +85,4 @@ class FailedLists:
         count = pluralize(len(self._servers), "server")
         named = f" of the run {self._run.key}" if self._run.key is not None else ""
         when = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        return f"{self._operation}: {count}{named} not as asked, {self._cloud.where}, {when}"
+        return f"{self._operation}: {count}{named} not as asked, {self._cloud.place}, {when}"

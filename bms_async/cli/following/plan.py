@@ -1,4 +1,4 @@
-"""What a power command would do, and what other processes use of its limit."""
+"""What a command would do to servers, and what other processes use of its limit."""
 
 from __future__ import annotations
 

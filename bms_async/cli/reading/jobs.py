@@ -63,7 +63,7 @@ def show_jobs(ids: Sequence[str], *, cloud: str | None, output: OutputOptions) -
                 try:
                     job = await opened.bms.jobs.get(job_id)
                 except NotFoundError as error:
-                    _print_missing(job_id, error, opened.where)
+                    _print_missing(job_id, error, opened.place.brief)
                     code = Code.FAILED
                     continue
                 if rows is None:
@@ -103,7 +103,7 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, outpu
             if file and saved is not None:
                 handles = restore_jobs(opened.bms, file, saved)
             else:
-                handles = await _find(opened.bms, list(dict.fromkeys(ids)), opened.where)
+                handles = await _find(opened.bms, list(dict.fromkeys(ids)), opened.place.brief)
             with Screen(quiet=quiet) as screen:
                 code = await _Watch(opened.bms, handles, screen, rows, lines).follow(stop) if handles else Code.OK
             if rows is not None and not handles:

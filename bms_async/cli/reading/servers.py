@@ -16,7 +16,7 @@ import msgspec
 from bms_async import BmsError, InvalidRequestError, NotFoundError, Server
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.seen import Seen
-from bms_async.cli.selection.filters import Filters, describe
+from bms_async.cli.selection.filters import Filters
 from bms_async.cli.selection.listing import find_ids, find_servers
 from bms_async.cli.terminal.cells import cell_len, padded
 from bms_async.cli.terminal.exit import Code, UsageError, explain_error, print_error
@@ -124,7 +124,7 @@ async def _write_list(cloud: OpenClient, options: ListOptions, output: OutputOpt
             finally:
                 await counter.clear()
     if not count and is_terminal():
-        print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+        print_error(f"there is no server{f' with {options.filters}' if options.filters else ''}")
 
 
 async def _noting(servers: AsyncIterator[Server], settings: Settings) -> AsyncIterator[Server]:
@@ -218,7 +218,7 @@ def show_servers(arguments: Sequence[str], *, cloud: str | None, output: OutputO
                 for server_id, result in await _read(opened.bms, ids[start : start + _CONCURRENT_READS]):
                     if not isinstance(result, Server):
                         code = Code.FAILED
-                        _print_missing(server_id, result, opened.where)
+                        _print_missing(server_id, result, opened.place.brief)
                     elif rows is None:
                         write(_describe(result))
                     else:

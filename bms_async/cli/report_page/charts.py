@@ -80,7 +80,7 @@ def ticks(top: int) -> list[int]:
 
 
 def steps(seconds: float, max_buckets: int = 5) -> list[float]:
-    """Return the round times that are written under a chart, at max_buckets `max_buckets` of them, from 0.
+    """Return the round times that are written under a chart, at most `max_buckets` of them, from 0.
 
     Args:
         seconds: Where the chart ends.

@@ -11,9 +11,9 @@ from io import StringIO
 from typing import Final
 
 from bms_async import FleetReport
+from bms_async.cli.access.known import KnownServers
 from bms_async.cli.terminal.words import message_of
 
-from .known import Known
 from .reasons import own_text, printable
 from .servers import seconds_of
 
@@ -27,7 +27,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 _MAX_TEXT: Final = 1000
 
 
-def render_csv(report: FleetReport, known: Known) -> str:
+def render_csv(report: FleetReport, known: KnownServers) -> str:
     """Return a row for each server, in the order in which their outcomes became known.
 
     Args:

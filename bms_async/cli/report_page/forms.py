@@ -9,12 +9,12 @@ from typing import Final, Literal, TypeAlias
 from bms_async import FleetReport
 from bms_async._extras import require
 from bms_async._files import write_atomically
+from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.files import check_output_file
 
 from .head import PageHead
 from .history import CallHistory
-from .known import Known, NothingKnown
 
 __all__ = ["FORMS", "check_report", "write_report"]
 
@@ -54,7 +54,7 @@ def write_report(
     left: int = 0,
     *,
     head: PageHead | None = None,
-    known: Known | None = None,
+    known: KnownServers = NOTHING_KNOWN,
 ) -> None:
     """Write a report in the form of its suffix; from a coroutine, call it in a thread.
 
@@ -70,29 +70,29 @@ def write_report(
         OSError: It cannot be written.
         ImportError: What renders it is not installed.
     """
-    head, known = head or PageHead(), known if known is not None else NothingKnown()
+    head = head or PageHead()
     write_atomically(path, _WRITERS[FORMS.get(path.suffix.lower(), "html")](report, calls, left, head, known).encode())
 
 
-def _html(report: FleetReport, calls: CallHistory, left: int, head: PageHead, known: Known) -> str:
+def _html(report: FleetReport, calls: CallHistory, left: int, head: PageHead, known: KnownServers) -> str:
     from .render import render_report
 
     return render_report(report, calls, left, head=head, known=known)
 
 
-def _text(report: FleetReport, calls: CallHistory, left: int, head: PageHead, known: Known) -> str:  # noqa: ARG001 - as all
+def _text(report: FleetReport, calls: CallHistory, left: int, head: PageHead, known: KnownServers) -> str:  # noqa: ARG001 - as all
     from .text_form import render_text
 
     return render_text(report, left, head=head, known=known)
 
 
-def _csv(report: FleetReport, calls: CallHistory, left: int, head: PageHead, known: Known) -> str:  # noqa: ARG001 - as all
+def _csv(report: FleetReport, calls: CallHistory, left: int, head: PageHead, known: KnownServers) -> str:  # noqa: ARG001 - as all
     from .csv_form import render_csv
 
     return render_csv(report, known)
 
 
-_WRITERS: Final[Mapping[Form, Callable[[FleetReport, CallHistory, int, PageHead, Known], str]]] = {
+_WRITERS: Final[Mapping[Form, Callable[[FleetReport, CallHistory, int, PageHead, KnownServers], str]]] = {
     "html": _html,
     "txt": _text,
     "csv": _csv,

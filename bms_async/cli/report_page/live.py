@@ -19,12 +19,12 @@ import msgspec
 
 from bms_async import FleetReport, Outcome, OutcomeState
 from bms_async._extras import require
+from bms_async.cli.access.known import KnownServers
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize
 
 from .head import PageHead
 from .history import CallHistory
-from .known import Known
 from .loopback import HOST, Answer, listen, port_of, serve
 
 __all__ = ["LivePage", "LiveSource", "serve_page"]
@@ -55,7 +55,7 @@ class LiveSource(NamedTuple):
     """
 
     head: PageHead
-    known: Known
+    known: KnownServers
     operation: str
     servers: int
     waits_for: Callable[[], str | None]

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from bms_async import FleetReport, Outcome, OutcomeState, explain
+from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
 from bms_async.cli.terminal.tally import BoundedCounter
 from bms_async.cli.terminal.words import CloudMessage, message_of
 from bms_async.errors import SubJobFailedError
-
-from .known import Known, NothingKnown
 
 __all__ = ["Failure", "Row", "failures_of", "own_text", "printable", "share_out"]
 
@@ -121,7 +120,7 @@ class Failure(NamedTuple):
         return self.servers - len(self.rows)
 
 
-def failures_of(report: FleetReport, known: Known | None = None, max_rows: int = ROWS) -> list[Failure]:
+def failures_of(report: FleetReport, known: KnownServers = NOTHING_KNOWN, max_rows: int = ROWS) -> list[Failure]:
     """Return the commonest codes with the first servers of each; skipped servers come last.
 
     Args:
@@ -131,7 +130,6 @@ def failures_of(report: FleetReport, known: Known | None = None, max_rows: int =
     """
     ranked = sorted(report.by_code.items(), key=lambda pair: (pair[0] == "SKIPPED", -pair[1], pair[0]))[:CODES]
     room = share_out(max_rows, dict(ranked))
-    known = known if known is not None else NothingKnown()
     groups = {code: _Group(known) for code, _ in ranked}
     for outcome in report.outcomes:
         if outcome.state.is_success:
@@ -159,7 +157,7 @@ def share_out(rows: int, counts: Mapping[str, int]) -> dict[str, int]:
 class _Group:
     """The first servers of a code, and the messages about all of them."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: KnownServers) -> None:
         self.known = known
         self.rows: list[Row] = []
         self.messages = BoundedCounter[tuple[Outcome, CloudMessage | None]]()
@@ -202,7 +200,7 @@ def _failure(code: str, count: int, total: int, group: _Group) -> Failure:
     return Failure(printable(code, _MAX_NAME), count, share, state, meaning, measure, common, messages, rows)
 
 
-def _row(outcome: Outcome, text: str, message: CloudMessage | None, known: Known) -> Row:
+def _row(outcome: Outcome, text: str, message: CloudMessage | None, known: KnownServers) -> Row:
     server = known.get(outcome.server_id)
     request = f" (request {message.request_id})" if message is not None and message.request_id else ""
     return Row(

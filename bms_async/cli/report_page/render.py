@@ -14,12 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from bms_async import FleetReport, OutcomeState
+from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
 
 from .charts import HEIGHT, Piece, bucket_of, ceiling, duration, peaks, stack, steps, ticks
 from .facts import facts_of
 from .head import PageHead
 from .history import CallHistory
-from .known import Known, NothingKnown
 from .lanes import lanes_of
 from .reasons import failures_of, printable
 from .servers import lines_of
@@ -88,7 +88,7 @@ def render_report(
     left: int = 0,
     *,
     head: PageHead | None = None,
-    known: Known | None = None,
+    known: KnownServers = NOTHING_KNOWN,
     version: str | None = None,
 ) -> str:
     """Return the page about a run: self-contained HTML without links, whose only script is its own.
@@ -105,7 +105,7 @@ def render_report(
         known: What is known of the servers.
         version: Which page of a run that is followed this is, `ENDED` for its last one; None if nobody follows it.
     """
-    head, known = head or PageHead(), known if known is not None else NothingKnown()
+    head = head or PageHead()
     asked = [outcome for outcome in report.outcomes if outcome.state is not OutcomeState.SKIPPED]
     timed = [(outcome.ended - report.started).total_seconds() for outcome in asked if outcome.ended is not None]
     last = max(timed, default=0.0)

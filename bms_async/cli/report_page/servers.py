@@ -12,10 +12,9 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from bms_async import FleetReport, Outcome
-from bms_async.cli.access.known import KnownServer
+from bms_async.cli.access.known import KnownServer, KnownServers
 from bms_async.cli.terminal.words import message_of
 
-from .known import Known
 from .reasons import own_text, printable
 
 __all__ = ["MAX_BYTES", "ServerLines", "lines_of", "seconds_of"]
@@ -46,7 +45,7 @@ class ServerLines(NamedTuple):
     left_out: int
 
 
-def lines_of(report: FleetReport, known: Known, max_bytes: int = MAX_BYTES) -> ServerLines:
+def lines_of(report: FleetReport, known: KnownServers, max_bytes: int = MAX_BYTES) -> ServerLines:
     """Return the lines of the servers, those that are not as asked first.
 
     Args:
@@ -95,7 +94,7 @@ _COLUMNS: Final[dict[str, Callable[[KnownServer], object]]] = {
 }
 
 
-def _known_columns(report: FleetReport, known: Known) -> list[str]:
+def _known_columns(report: FleetReport, known: KnownServers) -> list[str]:
     if not len(known):
         return []
     left, found = dict(_COLUMNS), set[str]()

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from bms_async import FleetReport
-from bms_async.cli.access.known import KnownServer
+from bms_async.cli.access.known import KnownServer, KnownServers
 
-from .known import Known
 from .reasons import printable
 
 __all__ = ["SHOWN", "Share", "Shares", "shares_of"]
@@ -64,7 +63,7 @@ _KINDS: Final[dict[str, Callable[[KnownServer], Iterable[str]]]] = {
 }
 
 
-def shares_of(report: FleetReport, known: Known) -> list[Shares]:
+def shares_of(report: FleetReport, known: KnownServers) -> list[Shares]:
     """Return the zones, tags and flavors of the servers, for each kind of which there is more than one.
 
     Args:

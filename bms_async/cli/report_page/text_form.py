@@ -7,11 +7,11 @@ from textwrap import wrap
 from typing import Final
 
 from bms_async import FleetReport, OutcomeState
+from bms_async.cli.access.known import KnownServers
 from bms_async.cli.terminal.texts import pluralize
 
 from .facts import facts_of
 from .head import PageHead
-from .known import Known
 from .reasons import Failure, Row, failures_of, printable
 from .shares import Shares, shares_of
 from .words import STATES, percent, title_of
@@ -24,7 +24,7 @@ _ROWS: Final = 2000
 _LABEL: Final = 16
 
 
-def render_text(report: FleetReport, left: int = 0, *, head: PageHead, known: Known) -> str:
+def render_text(report: FleetReport, left: int = 0, *, head: PageHead, known: KnownServers) -> str:
     """Return a report as text: what was done, what became of it, and the servers that are not as asked.
 
     Args:
@@ -36,7 +36,7 @@ def render_text(report: FleetReport, left: int = 0, *, head: PageHead, known: Kn
     return "\n".join(line.rstrip() for line in _lines(report, left, head, known)) + "\n"
 
 
-def _lines(report: FleetReport, left: int, head: PageHead, known: Known) -> Iterator[str]:
+def _lines(report: FleetReport, left: int, head: PageHead, known: KnownServers) -> Iterator[str]:
     total = len(report)
     good = sum(report.by_state.get(state, 0) for state in OutcomeState if state.is_success)
     title = wrap(title_of(report, head, left), WIDTH)

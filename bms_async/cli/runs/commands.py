@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -260,13 +259,8 @@ def prune_runs(options: RunsOptions, *, older_than: str, everywhere: bool) -> in
 def _with_journal(options: RunsOptions, work: Callable[[OpenClient, SignalHandler], Awaitable[int]]) -> int:
     settings = read_settings(options.cloud)
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[OpenClient]:
-        async with open_journal(settings, options.journal) as runs, open_client(settings, runs) as cloud:
-            yield cloud
-
     async def main(stop: SignalHandler) -> int:
-        async with opened() as cloud:
+        async with open_journal(settings, options.journal) as runs, open_client(settings, runs) as cloud:
             return await work(cloud, stop)
 
     return run_interruptibly(main)
@@ -293,8 +287,8 @@ async def _find(cloud: OpenClient, key: str) -> DurableRun | None:
     run = await find_run(cloud.bms, key)
     if run is None:
         print_error(
-            f"there is no run {strip_control_chars(key)} of {cloud.where} in this journal: `bms runs list --all` shows"
-            " those of all clouds"
+            f"there is no run {strip_control_chars(key)} of {cloud.place.brief} in this journal: `bms runs list --all`"
+            " shows those of all clouds"
         )
     return run
 

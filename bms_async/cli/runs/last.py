@@ -5,21 +5,19 @@ A run that is really named so wins, since nothing else leads to it; no new one c
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.terminal.exit import UsageError, print_error
-from bms_async.cli.terminal.texts import duration, strip_control_chars
+from bms_async.cli.terminal.texts import strip_control_chars
 
 from .durable import find_run
+from .run_texts import run_age
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
 
 __all__ = ["check_new_key", "check_typed_key", "is_last", "resolve_key"]
-
-_DAY = 86400
 
 
 def is_last(key: str) -> bool:
@@ -81,12 +79,11 @@ async def resolve_key(cloud: OpenClient, key: str, *, action: str | None = None,
     async for run in cloud.bms.runs.list(open=True if only_open else None):
         its_action = run.action.removeprefix("servers.")
         if action is None or its_action == action:
-            age = (datetime.now(UTC) - run.created).total_seconds()
-            ago = duration(age) if age < _DAY else f"{age / _DAY:.0f} days"
-            print_error(
-                f"the last run is {strip_control_chars(run.key)}: {its_action}, {describe_status(run)}, begun {ago} ago"
-            )
+            status = f"{its_action}, {describe_status(run)}, begun {run_age(run)} ago"
+            print_error(f"the last run is {strip_control_chars(run.key)}: {status}")
             return run.key
     kind = f" {action}" if action is not None else ""
     which = f"no{kind} run that has not ended" if only_open else f"no{kind} run"
-    raise UsageError(f"{key}: there is {which} of {cloud.where} in this journal; `bms runs list` shows all of them")
+    raise UsageError(
+        f"{key}: there is {which} of {cloud.place.brief} in this journal; `bms runs list` shows all of them"
+    )

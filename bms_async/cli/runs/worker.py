@@ -49,7 +49,7 @@ def work(clouds: Sequence[str], *, journal: str | None) -> int:
             for each in settings:
                 cloud = await stack.enter_async_context(open_client(each, runs))
                 desks.append(_Desk(cloud.bms))
-                print_error(f"works for {cloud.where}, by the journal {runs.label}; Ctrl-C ends it")
+                print_error(f"works for {cloud.place.brief}, by the journal {runs.label}; Ctrl-C ends it")
             async with AsyncExitStack() as workers:
                 for desk in desks:
                     worker = await workers.enter_async_context(desk.bms.runs.work())

@@ -14,7 +14,7 @@ from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 from bms_async.models.ids import canonical_id
 
-from .filters import Filters, describe
+from .filters import Filters
 from .ids import Given
 from .learning import check_credentials_by, learn_servers
 from .listing import list_chosen
@@ -129,7 +129,7 @@ async def leave_out(
 
 def _why_none(wish: Wish) -> str:
     if wish.given is None:
-        return f"no server has {describe(wish.filters)}"
+        return f"no server has {wish.filters}"
     return f"{strip_control_chars(wish.given.source)} has no servers"
 
 

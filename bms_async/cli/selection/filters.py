@@ -16,7 +16,7 @@ from bms_async import Server, ServerStatus
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 
-__all__ = ["FilterArguments", "Filters", "Query", "SelectionArguments", "Split", "describe", "make_filters", "split"]
+__all__ = ["FilterArguments", "Filters", "Query", "SelectionArguments", "Split", "make_filters", "split"]
 
 _MAX_LISTS = 8
 """Lists that one command reads; more values of a kind are looked at here."""
@@ -62,7 +62,7 @@ class Query(TypedDict):
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """Filters of the server list; it is false where nothing is filtered.
+    """Filters of the server list; it is false where nothing is filtered, and its text is for people.
 
     Attributes:
         tags: Tags that a server has all of.
@@ -208,11 +208,6 @@ def split(filters: Filters, *, by_flavor: bool = True) -> Split:
         for tag, name, status, flavor in product(tags, names, statuses, flavors)
     ]
     return Split(queries, rest)
-
-
-def describe(filters: Filters) -> str:
-    """Return filters as text for people."""
-    return str(filters)
 
 
 def _distinct(values: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import msgspec
 
 from bms_async import Server
 
-from .filters import Filters, Query, Split, describe, split
+from .filters import Filters, Query, Split, split
 
 if TYPE_CHECKING:
     from bms_async import BmsClient
@@ -119,7 +119,7 @@ async def show_count(count: int, filters: Filters, screen: Screen) -> None:
     """Show how many servers match the filters so far, if it takes a while."""
     from rich.text import Text
 
-    text = f"servers with {describe(filters)}: {count:,} so far"
+    text = f"servers with {filters}: {count:,} so far"
     if screen.is_live:
         await screen.draw([Text(text, style="dim")])
     elif screen.is_due():

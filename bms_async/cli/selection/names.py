@@ -127,7 +127,7 @@ def _refuse_several(found: _Found, words: Sequence[Word]) -> None:
             ]
             if len(matches) > _MOST_SHOWN:
                 lines.append(f"and {len(matches) - _MOST_SHOWN:,} more")
-            head = f"{_place(word)}{len(matches):,} servers have the name {strip_control_chars(word.text)}"
+            head = f"{_position(word)}{len(matches):,} servers have the name {strip_control_chars(word.text)}"
             raise UsageError("\n".join([f"{head}; give the id of the one that is meant:", *lines]))
 
 
@@ -136,8 +136,8 @@ async def _make_sure(cloud: OpenClient, words: Sequence[Word], *, native: bool) 
     unfit = next((word for word in words if not is_id(word.text)), None)
     if unfit is not None:
         raise UsageError(
-            f"{_place(unfit)}there is no server named {shown(unfit.text)} in {cloud.where}, and it is no id: server ids"
-            " have letters, digits and -_.:; copy ids from `bms servers list`"
+            f"{_position(unfit)}there is no server named {shown(unfit.text)} in {cloud.place.brief}, and it is no id:"
+            " server ids have letters, digits and -_.:; copy ids from `bms servers list`"
         )
     waiting, missing, errors = iter(enumerate(words)), list[tuple[int, Word]](), list[BmsError]()
     calls = cloud.bms.nova.servers if native else cloud.bms.servers
@@ -169,14 +169,14 @@ async def _make_sure(cloud: OpenClient, words: Sequence[Word], *, native: bool) 
 
 def _refuse_missing(missing: Sequence[Word], cloud: OpenClient) -> None:
     word = missing[0]
-    text = f"{_place(word)}there is neither a server named {strip_control_chars(word.text)} nor one of this id"
+    text = f"{_position(word)}there is neither a server named {strip_control_chars(word.text)} nor one of this id"
     others = [strip_control_chars(other.text) for other in missing[1:_MOST_SHOWN]]
     if others:
         more = ", ..." if len(missing) > _MOST_SHOWN else ""
-        text += f" in {cloud.where}, and the same is true of {', '.join(others)}{more}"
+        text += f" in {cloud.place.brief}, and the same is true of {', '.join(others)}{more}"
         raise UsageError(f"{text}; `bms servers list` shows all")
-    raise UsageError(f"{text} in {cloud.where}; `bms servers list` shows all")
+    raise UsageError(f"{text} in {cloud.place.brief}; `bms servers list` shows all")
 
 
-def _place(word: Word) -> str:
+def _position(word: Word) -> str:
     return f"{word.where}: " if word.where else ""
