@@ -12,10 +12,11 @@ from anyio import current_time
 from bms_async import BmsClient, StaticToken
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
+from bms_async.cli.acting.pairs import read_rows
 from bms_async.cli.following.chosen import look_at
 from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
 from bms_async.cli.selection.filters import Filters, make_filters, split
-from bms_async.cli.selection.ids import Given, read_excluded
+from bms_async.cli.selection.ids import Given, read_excluded, read_given
 from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.selection.listing import find_ids
 from bms_async.cli.selection.names import resolve
@@ -320,6 +321,16 @@ def test_an_empty_file_of_servers_to_be_left_out_is_refused(tmp_path: Path) -> N
     found = read_excluded([str(none)], reads_input=False)
     assert found is not None
     assert len(found) == 0
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+def test_a_device_without_an_end_is_refused_by_its_beginning(device: str) -> None:
+    with pytest.raises(UsageError, match=f"^{device}, line 1: expected text"):
+        read_given((), device)
+    with pytest.raises(UsageError, match=f"^{device}, line 1: expected text"):
+        read_excluded([device], reads_input=False)
+    with pytest.raises(UsageError, match=f"^--from {device}, line 1: expected text"):
+        read_rows("--from", device, names=("name",), example="ID,web-1")
 
 
 def test_no_name_is_taken_from_a_part_of_the_list() -> None:

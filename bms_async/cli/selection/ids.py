@@ -6,10 +6,10 @@ import re
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.files import read_bounded, read_file
 from bms_async.models.ids import canonical_id
 
 from .filters import Filters
@@ -132,10 +132,13 @@ def _word(argument: str) -> Word:
 
 def _read_file(option: str, file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return read_file(file)
     except (OSError, ValueError) as error:
         raise UsageError(f"{option} {file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _read_input() -> bytes:
-    return sys.stdin.buffer.read()
+    try:
+        return read_bounded(sys.stdin.buffer)
+    except OSError as error:
+        raise UsageError(f"{_INPUT}: cannot be read: {error.strerror or error}") from error
