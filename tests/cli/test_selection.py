@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,11 +12,13 @@ from anyio import current_time
 from bms_async import BmsClient, StaticToken
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
+from bms_async.cli.acting.pairs import read_rows
 from bms_async.cli.following.chosen import look_at
 from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
 from bms_async.cli.selection.filters import Filters, make_filters, split
-from bms_async.cli.selection.ids import Given
+from bms_async.cli.selection.ids import Given, read_excluded, read_given
 from bms_async.cli.selection.learning import learn_servers
+from bms_async.cli.selection.listing import find_ids
 from bms_async.cli.selection.names import resolve
 from bms_async.cli.selection.words import Word
 from bms_async.cli.terminal.exit import UsageError
@@ -252,6 +255,15 @@ def test_an_id_goes_before_a_name_that_is_spelled_like_it() -> None:
     assert run_virtually(lambda: found(sim, "node-1")) == ["node-1"]
 
 
+def test_the_list_of_a_name_does_not_hide_the_server_that_has_it_for_an_id() -> None:
+    sim = listing({"id": "b", "name": "node-1"})
+    body = b'{"server": {"id": "node-1", "name": "a"}}'
+    sim.faults.add("servers.get", Answer(status=200, body=body), times=None)
+    assert run_virtually(lambda: found(sim, "node-1")) == ["node-1"]
+    sim = listing({"id": "b", "name": "node-1"})
+    assert run_virtually(lambda: found(sim, "node-1")) == ["b"]
+
+
 async def chosen(sim: SimulatedCloud, wish: Wish) -> Choice:
     async with sim.client() as bms:
         with Screen(quiet=True) as screen:
@@ -263,7 +275,7 @@ def test_servers_are_left_out_by_id_and_by_name_whatever_chose_them(
     whole: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sim = SimulatedCloud(CloudSettings(servers=10))
-    excluded = Given(map(Word, [sim.ids[1].upper(), "bms-000002", "web-7", NOBODY]), "FILE")
+    excluded = Given(map(Word, [sim.ids[1].upper(), "bms-000002", NOBODY]), "FILE")
     by_filter = Wish(given=None, filters=typed(tag=["__type_baremetal"]), excluded=excluded, whole=whole)
     by_ids = Wish(given=Given.of_ids(map(str.upper, sim.ids)), filters=typed(), excluded=excluded)
     for wish in (by_filter, by_ids):
@@ -272,9 +284,61 @@ def test_servers_are_left_out_by_id_and_by_name_whatever_chose_them(
         assert len(list(choice.servers)) == 8
         err = capsys.readouterr().err
         assert "--except leaves out 2 of 10 servers" in err
-        assert f"2 of 4 in FILE are none of these: web-7, {NOBODY}" in err
+        assert f"1 of 3 in FILE are none of these: {NOBODY}" in err
     everything = Wish(given=Given.of_ids(sim.ids), filters=typed(), excluded=Given.of_ids(sim.ids))
     assert run_virtually(lambda: chosen(sim, everything)).why_none == "--except leaves out all of 10 servers"
+
+
+@pytest.mark.parametrize("by_filter", [False, True])
+def test_a_name_to_be_left_out_that_no_server_has_refuses_all(by_filter: bool) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=10))
+    wish = Wish(
+        given=None if by_filter else Given.of_ids(sim.ids),
+        filters=typed(tag=["__type_baremetal"]) if by_filter else typed(),
+        excluded=Given([Word("bms-00002", "keep.txt", 3)]),
+    )
+    with pytest.raises(UsageError, match=r"^keep\.txt, line 3: there is neither a server named bms-00002"):
+        run_virtually(lambda: chosen(sim, wish))
+    sim.faults.add("servers.list", Answer(status=403), times=None)
+    if not by_filter:
+        with pytest.raises(UsageError, match="--except: these credentials may not list servers"):
+            run_virtually(lambda: chosen(sim, wish))
+
+
+def test_a_name_of_a_server_that_is_not_chosen_leaves_nothing_out(capsys: pytest.CaptureFixture[str]) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=10))
+    wish = Wish(given=Given.of_ids(sim.ids[:3]), filters=typed(), excluded=Given([Word("bms-000007")], "keep.txt"))
+    assert run_virtually(lambda: chosen(sim, wish)).ids == sim.ids[:3]
+    assert "--except leaves out 0 of 3 servers" in capsys.readouterr().err
+
+
+def test_an_empty_file_of_servers_to_be_left_out_is_refused(tmp_path: Path) -> None:
+    empty, none = tmp_path / "empty", tmp_path / "none"
+    empty.write_bytes(b"\xef\xbb\xbf\n")
+    none.write_text("# none\n")
+    with pytest.raises(UsageError, match="it is empty, so that nothing would be left out"):
+        read_excluded([str(empty)], reads_input=False)
+    found = read_excluded([str(none)], reads_input=False)
+    assert found is not None
+    assert len(found) == 0
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+def test_a_device_without_an_end_is_refused_by_its_beginning(device: str) -> None:
+    with pytest.raises(UsageError, match=f"^{device}, line 1: expected text"):
+        read_given((), device)
+    with pytest.raises(UsageError, match=f"^{device}, line 1: expected text"):
+        read_excluded([device], reads_input=False)
+    with pytest.raises(UsageError, match=f"^--from {device}, line 1: expected text"):
+        read_rows("--from", device, names=("name",), example="ID,web-1")
+
+
+def test_no_name_is_taken_from_a_part_of_the_list() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=20))
+    names = [f"bms-{number:06}" for number in range(10)]
+    sim.faults.add("servers.list", Answer(status=200, body=b"<html>"), nth=2, times=None)
+    # The second page may have another server of each of these names.
+    assert "there is neither a server named" in refused(sim, *names)
 
 
 def test_a_flavor_that_the_cloud_has_no_id_for_is_found_by_its_name() -> None:
@@ -284,6 +348,50 @@ def test_a_flavor_that_the_cloud_has_no_id_for_is_found_by_its_name() -> None:
     sim.faults.add("servers.list", Answer(status=200, body=page), nth=2, times=None)
     choice = run_virtually(lambda: chosen(sim, Wish(given=None, filters=typed(flavor=["big"]))))
     assert choice.ids == ["a"]
+
+
+def listing(*servers: dict[str, Any]) -> SimulatedCloud:
+    """Return a cloud that has one list, whatever it is asked for."""
+    sim = SimulatedCloud(CloudSettings(servers=3))
+    page = msgspec.json.encode({"servers": servers, "count": len(servers)})
+    sim.faults.add("servers.list", Answer(status=200, body=page), times=None)
+    return sim
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tag": ["a"]}, {"tag_any": ["a"]}, {"status": ["ACTIVE"]}, {"flavor": ["f-1"]}, {"flavor": ["big"]},
+     {"name": ["WEB"]}, {"name": ["we.-1"]}, {"enterprise_project": "e"}],
+)  # fmt: skip
+def test_what_a_cloud_lists_in_spite_of_a_filter_is_left_out(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    meant = {"id": "a", "name": "web-1", "status": "ACTIVE", "tags": ["a"], "flavor": {"id": "f-1", "name": "big"},
+             "enterprise_project_id": "e"}  # fmt: skip
+    other = {"id": "b", "name": "db", "status": "SHUTOFF", "tags": ["b"], "flavor": {"id": "f-2", "name": "small"},
+             "enterprise_project_id": "0"}  # fmt: skip
+    sim = listing(meant, other)
+    assert run_virtually(lambda: chosen(sim, Wish(given=None, filters=typed(**options)))).ids == ["a"]
+    assert "and has listed 1 server without; these are left out" in capsys.readouterr().err
+
+    async def listed() -> list[str]:
+        async with sim.client() as bms:
+            return [server_id async for ids in find_ids(bms, typed(**options)) for server_id in ids]
+
+    assert run_virtually(listed) == ["a"]
+
+
+def test_a_pattern_is_the_clouds_to_match() -> None:
+    sim = listing({"id": "a", "name": "web-1"}, {"id": "b", "name": "x"})
+    assert run_virtually(lambda: chosen(sim, Wish(given=None, filters=typed(name=["^w.*$"])))).ids == ["a", "b"]
+
+
+def test_no_tag_anywhere_is_no_proof_that_a_tag_is_not_there() -> None:
+    wish = Wish(given=None, filters=typed(not_tag=["keep"]))
+    with pytest.raises(UsageError, match="--not-tag: the cloud lists no tag of any of these servers"):
+        run_virtually(lambda: chosen(listing({"id": "a"}, {"id": "b"}), wish))
+    assert run_virtually(lambda: chosen(listing({"id": "a"}, {"id": "b", "tags": ["x"]}), wish)).ids == ["a", "b"]
+    assert run_virtually(lambda: chosen(listing(), wish)).why_none
 
 
 def test_ids_that_the_cloud_does_not_have_are_known_before_anything_is_sent() -> None:

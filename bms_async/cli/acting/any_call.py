@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -22,6 +21,7 @@ from bms_async.cli.access.cloud import open_client, read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
+from bms_async.cli.terminal.files import read_bounded, read_file
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import is_terminal, json_line, write
 from bms_async.cli.terminal.rows import write_rows
@@ -210,12 +210,12 @@ def _read_body(data: str) -> object:
     """Return the body; errors have nothing of it, for it may hold a secret."""
     try:
         if data == "-":
-            text, where = sys.stdin.read(), "standard input"
+            text, where = read_bounded(sys.stdin.buffer).decode("utf-8-sig"), "standard input"
         elif data.startswith("@"):
-            text, where = Path(data[1:]).read_text(encoding="utf-8-sig"), data[1:]
+            text, where = read_file(data[1:]).decode("utf-8-sig"), data[1:]
         else:
             text, where = data, "the text"
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"--data: cannot read the body: {error}") from error
     try:
         return msgspec.json.decode(text)

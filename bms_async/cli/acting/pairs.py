@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from bms_async.cli.selection.id_files import decode
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.files import read_bounded, read_file
 from bms_async.cli.terminal.texts import strip_control_chars
 
 __all__ = ["Row", "read_rows"]
@@ -46,13 +48,10 @@ def read_rows(option: str, file: str, *, names: Sequence[str], example: str, opt
     """
     label = f"{option} {file}"
     try:
-        if file == "-":
-            rows = list(_read(sys.stdin, label, names, example, optional))
-        else:
-            with Path(file).open(encoding="utf-8-sig", newline="") as lines:
-                rows = list(_read(lines, label, names, example, optional))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise UsageError(f"{label}: it cannot be read: {error}") from error
+        text = decode(read_bounded(sys.stdin.buffer) if file == "-" else read_file(file), label)
+        rows = list(_read(io.StringIO(text, newline=""), label, names, example, optional))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"{label}: it cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not rows:
         raise UsageError(f"{label}: nothing is in it; expected lines such as {example}")
     return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import click
@@ -13,6 +12,7 @@ import msgspec
 
 from bms_async import BmsClient, NotFoundError
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.files import read_file
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.models import BARE_METAL_TAG
 from bms_async.validation.native import check_metadata_lookup
@@ -231,8 +231,8 @@ def reinstall(ids: Sequence[str], options: CommonOptions, *, login: Login) -> in
 
 def _read_script(file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
-    except OSError as error:
+        return read_file(file)
+    except (OSError, ValueError) as error:
         raise UsageError(f"--user-data: cannot read the script: {error}") from error
 
 

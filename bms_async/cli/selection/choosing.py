@@ -18,7 +18,7 @@ from .filters import Filters
 from .ids import Given
 from .learning import check_credentials_by, learn_servers
 from .listing import list_chosen
-from .names import resolve
+from .names import look_up_excluded, resolve
 from .words import Word
 
 if TYPE_CHECKING:
@@ -138,10 +138,10 @@ async def _leave_out(cloud: OpenClient, ids: list[str], excluded: Given, *, nati
     named = await _names_of(cloud, ids)
     strange = [word async for word in _slowly(excluded.words) if not _meant(word, chosen, named)]
     # In a thread: there may be very many.
-    unsure = await anyio.to_thread.run_sync(Given, strange)
-    if unsure.unsure and any([server_id not in cloud.known async for server_id in _slowly(ids)]):
-        # What the list says of these names is noted with it.
-        await resolve(cloud, unsure, native=native, is_lenient=True)
+    unsure = (await anyio.to_thread.run_sync(Given, strange)).unsure
+    if unsure:
+        # What the list says of these names is noted with it. A name that no server has protects none.
+        await look_up_excluded(cloud, unsure, native=native)
         named = await _names_of(cloud, ids)
     left_out, strange = set[str](), list[Word]()
     async for word in _slowly(excluded.words):

@@ -1,11 +1,13 @@
 """Filters of the server list as they are typed: what is sent to the cloud of them, and what is looked at here.
 
 The cloud filters by one tag, one status, one flavor and one name at a time. Several values of a kind are several lists,
-as long as these are few; whatever else was typed is looked at in the servers that come.
+as long as these are few; whatever else was typed is looked at in the servers that come, and so is all of it once more.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final, NamedTuple, TypedDict
@@ -20,6 +22,10 @@ __all__ = ["FilterArguments", "Filters", "Query", "SelectionArguments", "Split",
 
 _MAX_LISTS = 8
 """Lists that one command reads; more values of a kind are looked at here."""
+
+_ALL_PROJECTS: Final = "all_granted_eps"
+_PATTERN: Final = re.compile(r"[\\^$|?*+()\[\]{}%]")
+"""What only a pattern has."""
 
 _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ON", "RUNNING", "UP", "STARTED", "POWERED_ON", "OK", "ONLINE"), "ACTIVE"),
@@ -91,7 +97,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         return strip_control_chars(" and ".join(self._parts()))
 
     def fits(self, server: Server) -> bool:
-        """Return whether a server is one of these; its name and enterprise project are the cloud's to compare.
+        """Return whether a server is one of these.
+
+        How names are compared is the cloud's to say: one that is surely none of these does not fit.
 
         Args:
             server: A server of the list.
@@ -104,6 +112,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.zones or server.availability_zone in self.zones)
             and (not self.statuses or str(server.status or "").upper() in self.statuses)
             and (not self.flavors or (flavor is not None and not {flavor.id, flavor.name}.isdisjoint(self.flavors)))
+            and (not self.names or any(_may_match(name, server.name or "") for name in self.names))
+            and self.enterprise_project
+            in {None, _ALL_PROJECTS, server.enterprise_project_id or self.enterprise_project}
         )
 
     def _parts(self) -> Iterator[str]:
@@ -208,6 +219,19 @@ def split(filters: Filters, *, by_flavor: bool = True) -> Split:
         for tag, name, status, flavor in product(tags, names, statuses, flavors)
     ]
     return Split(queries, rest)
+
+
+def _may_match(wanted: str, name: str) -> bool:
+    """Return whether a cloud may find a name by what was typed, which it may take for a regular expression."""
+    if _PATTERN.search(wanted):
+        return True
+    typed, there = _folded(wanted), _folded(name)
+    return typed in there or re.search(re.escape(typed).replace("_", ".").replace(r"\.", "."), there) is not None
+
+
+def _folded(text: str) -> str:
+    """Return a text without case and accents, which databases do not tell apart."""
+    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)).casefold()
 
 
 def _distinct(values: Sequence[str]) -> tuple[str, ...]:

@@ -23,10 +23,13 @@ from bms_async.cli.terminal.texts import strip_control_chars
 
 from .words import READABLE, Word, shown
 
-__all__ = ["parse_servers"]
+__all__ = ["decode", "parse_servers"]
 
-_IDS: Final = ("serverid", "id", "uuid", "instanceid")
+_IDS: Final = ("serverid", "server", "id", "uuid", "instanceid")
 _NAMES: Final = ("name", "servername")
+_OTHERS: Final = frozenset({"jobid", "volumeid", "flavorid", "imageid", "projectid", "portid", "networkid", "key"})
+"""Headers of what is no server."""
+
 _SUMS: Final = ("summary", "plan")
 _LISTS: Final = ("servers", "items", "serverids", "ids")
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -35,6 +38,7 @@ _RULE: Final = re.compile(r"\+[-=+]+\+?")
 _GAP: Final = re.compile(r"\s{2,}")
 _BLANK: Final = re.compile(r"\s+")
 _SPACE: Final = re.compile(r"\s*")
+_COMMENT: Final = re.compile(r"(?:(?<=\s)|^)#")
 _BETWEEN: Final = re.compile(r"[,;\s]+")
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _DELIMITERS: Final = ("\t", ";", ",")
@@ -60,7 +64,7 @@ def parse_servers(data: bytes, source: str) -> list[Word]:
     Raises:
         UsageError: It cannot be read; the text says which line is to blame, and what was expected.
     """
-    text = _decode(data, source)
+    text = decode(data, source)
     lines = [_Line(number, line) for number, line in enumerate(_lines_of(text), 1) if _is_content(line)]
     if not lines:
         return []
@@ -71,7 +75,16 @@ def parse_servers(data: bytes, source: str) -> list[Word]:
     return list(_read_rows(lines, source))
 
 
-def _decode(data: bytes, source: str) -> str:
+def decode(data: bytes, source: str) -> str:
+    """Return the text of a file, which is UTF-8, or UTF-16 with its mark.
+
+    Args:
+        data: Its bytes.
+        source: What it is called in messages.
+
+    Raises:
+        UsageError: It is neither.
+    """
     encoding = "utf-8"
     for bom, name in _BOMS:
         if data.startswith(bom):
@@ -117,9 +130,11 @@ def _key(text: str) -> str:
 
 
 def _column_in(header: Sequence[str]) -> int | None:
-    """Return which cell of a header is that of the servers; None if it is no header."""
+    """Return which cell of a header is that of the servers; None if it is no header, or one of something else."""
     keys = [_key(cell) for cell in header]
-    return next((keys.index(wanted) for wanted in (*_IDS, *_NAMES) if wanted in keys), None)
+    # What begins with the ids of jobs or volumes has their names, too.
+    wanted = _IDS if keys[0] in _OTHERS else (*_IDS, *_NAMES)
+    return next((keys.index(key) for key in wanted if key in keys), None)
 
 
 def _read_json(lines: Sequence[_Line], source: str) -> Iterator[Word]:
@@ -206,7 +221,8 @@ def _server_in(item: object) -> str | None:
     """Return the server of an item of JSON; empty if it is the sum of a run or a plan, and None if it is no server."""
     if isinstance(item, dict):
         fields = {_key(str(key)): value for key, value in item.items()}
-        found = next((fields[key] for key in (*_IDS, *_NAMES) if fields.get(key)), None)
+        named = (fields.get(key) for key in (*_IDS, *_NAMES))
+        found = next((value for value in named if value and not isinstance(value, dict)), None)
         if found is None and fields.get("type") in _SUMS:
             return ""
         item = found
@@ -244,15 +260,15 @@ def _read_rows(lines: Sequence[_Line], source: str) -> Iterator[Word]:
     """Read columns, or servers in a row."""
     first = _without_comment(lines[0].text)
     delimiter = next((mark for mark in _DELIMITERS if mark in first), None)
-    if delimiter is not None:
-        rows = _rows_between(lines, delimiter, source)
-    else:
-        apart = _GAP if _GAP.search(first.strip()) else _BLANK
-        rows = (_Row(line.number, apart.split(_without_comment(line.text).strip())) for line in lines)
+    apart = _GAP if _GAP.search(first.strip()) else _BLANK
+    rows = _rows_of(lines, delimiter, apart, source)
     head = next(rows)
     ids = sum(1 for cell in head.cells if _UUID.fullmatch(cell))
     column = None if ids else _column_in(head.cells)
     if column is not None:
+        if len(head.cells) > 1:
+            # In a table a name may have a blank and a # in it.
+            rows = _rows_of(lines[1:], delimiter, apart, source, has_comments=False)
         yield from _read_column(head, column, rows, source, may_shift=delimiter is None)
     elif len(head.cells) == 1 or ids == len(head.cells) or (not ids and delimiter != "\t"):
         yield from _read_lists(lines, source)
@@ -279,8 +295,19 @@ def _only_id(row: _Row, source: str) -> Word:
     return Word(found[0], source, row.number)
 
 
-def _rows_between(lines: Sequence[_Line], delimiter: str, source: str) -> Iterator[_Row]:
-    reader = csv.reader((_without_comment(line.text) for line in lines), delimiter=delimiter, strict=True)
+def _rows_of(
+    lines: Sequence[_Line], delimiter: str | None, apart: re.Pattern[str], source: str, *, has_comments: bool = True
+) -> Iterator[_Row]:
+    if not has_comments and delimiter is None:
+        return (_Row(line.number, apart.split(line.text.strip())) for line in lines)
+    if delimiter is None:
+        return (_Row(line.number, apart.split(_without_comment(line.text).strip())) for line in lines)
+    return _rows_between(lines, delimiter, source, has_comments=has_comments)
+
+
+def _rows_between(lines: Sequence[_Line], delimiter: str, source: str, *, has_comments: bool = True) -> Iterator[_Row]:
+    texts = (_without_comment(line.text) if has_comments else line.text for line in lines)
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             yield _Row(lines[reader.line_num - 1].number, [cell.strip() for cell in cells])
@@ -300,13 +327,15 @@ def _cells_of(line: _Line, source: str) -> Sequence[str]:
 
 
 def _without_comment(text: str) -> str:
-    """Return a line up to its first ``#`` that is not in quotes."""
-    if '"' not in text:
-        return text.partition("#")[0]
-    parts = text.split('"')
-    for index in range(0, len(parts), 2):
-        if "#" in parts[index]:
-            return '"'.join([*parts[:index], parts[index].partition("#")[0]])
+    """Return a line up to its first ``#`` that is not in quotes; within a word, such as a name, it begins none."""
+    if "#" not in text:
+        return text
+    parts, end = text.split('"'), 0
+    for index, part in enumerate(parts):
+        found = _COMMENT.search(part) if index % 2 == 0 else None
+        if found is not None:
+            return text[: end + found.start()]
+        end += len(part) + 1
     return text
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.files import read_bounded, read_file
 from bms_async.models.ids import canonical_id
 
 from .filters import Filters
 from .id_files import parse_servers
 from .words import Word
 
-__all__ = ["Given", "read_excluded", "read_given", "reads_input"]
+__all__ = ["Given", "is_uuid", "read_excluded", "read_given", "reads_input"]
 
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _INPUT: Final = "standard input"
@@ -38,7 +39,7 @@ class Given:
             found.setdefault(canonical_id(word.text), word)
         self.words = list(found.values())
         # Before the event loop runs: this takes a while for many.
-        self.unsure = [word for word in self.words if not _UUID.fullmatch(word.text)]
+        self.unsure = [word for word in self.words if not is_uuid(word.text)]
         self.source = source
 
     def __len__(self) -> int:
@@ -50,6 +51,11 @@ class Given:
         given = cls(map(Word, ids))
         given.unsure = []
         return given
+
+
+def is_uuid(text: str) -> bool:
+    """Return whether a text is a UUID, as most clouds have for ids."""
+    return _UUID.fullmatch(text) is not None
 
 
 def read_given(arguments: Sequence[str], file: str | None, *, filters: Filters | None = None) -> Given | None:
@@ -94,7 +100,7 @@ def read_excluded(files: Sequence[str], *, reads_input: bool) -> Given | None:
         reads_input: Whether standard input has the servers of the command.
 
     Raises:
-        UsageError: A file cannot be read, or standard input has both.
+        UsageError: A file is empty or cannot be read, or standard input has both.
     """
     if not files:
         return None
@@ -105,6 +111,12 @@ def read_excluded(files: Sequence[str], *, reads_input: bool) -> Given | None:
         if file == "-" and (reads_input or files.count("-") > 1):
             raise UsageError("--except -: standard input is read for the servers already; name a file")
         data = _read_input() if file == "-" else _read_file("--except", file)
+        if not data.removeprefix(BOM_UTF8).strip():
+            # What was to write it may have failed.
+            raise UsageError(
+                f"--except {file}: it is empty, so that nothing would be left out; where that is meant, leave the"
+                " option out, or write a line that begins with # into the file"
+            )
         words += parse_servers(data, _INPUT if file == "-" else file)
     return Given(words, " and ".join(files))
 
@@ -120,10 +132,13 @@ def _word(argument: str) -> Word:
 
 def _read_file(option: str, file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return read_file(file)
     except (OSError, ValueError) as error:
         raise UsageError(f"{option} {file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _read_input() -> bytes:
-    return sys.stdin.buffer.read()
+    try:
+        return read_bounded(sys.stdin.buffer)
+    except OSError as error:
+        raise UsageError(f"{_INPUT}: cannot be read: {error.strerror or error}") from error

@@ -1,4 +1,8 @@
-"""The servers that filters choose, as the list of the cloud has them."""
+"""The servers that filters choose, as the list of the cloud has them.
+
+A cloud that ignores a filter lists servers that nobody meant, so each server is looked at again here, whatever the
+cloud was asked for. Rejected: to trust the list, as a wrong tag would then stop every server of a project.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from bms_async import Server
+from bms_async.cli.terminal.exit import UsageError, print_error
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 
 from .filters import Filters, Query, Split, split
 
@@ -37,25 +43,73 @@ def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) ->
     return _choose(lambda query: bms.servers.list(page_size=page_size, **query), filters)
 
 
+class _Sieve:
+    """Lets through what filters choose, each server once.
+
+    Args:
+        filters: The filters.
+
+    Attributes:
+        came: The flavors that the cloud was asked for and has found, by their ids.
+        strange: How many servers the cloud has listed that its own filters should have left out.
+        is_without_tags: Whether servers have come, and none of them with a tag.
+    """
+
+    def __init__(self, filters: Filters) -> None:
+        self._filters = filters
+        self._seen: set[str] = set()
+        self.came: set[str | None] = set()
+        self.strange = 0
+        self.is_without_tags = False
+        self._has_tags = False
+
+    def takes(self, server: Server, query: Query, rest: Filters) -> bool:
+        """Return whether a server is let through.
+
+        Args:
+            server: It.
+            query: What the cloud was asked for.
+            rest: What it was not asked for.
+        """
+        self._has_tags |= bool(server.tags)
+        self.is_without_tags = not self._has_tags
+        if server.id in self._seen:
+            return False
+        if not self._filters.fits(server):
+            self.strange += rest.fits(server)
+            return False
+        self.came.add(query["flavor"])
+        self._seen.add(server.id)
+        return True
+
+
 async def _choose(read_list: _ReadList, filters: Filters) -> AsyncIterator[Server]:
-    chosen, came, seen = split(filters), set[str | None](), set[str]()
-    async for server in _read(read_list, chosen, came, seen):
+    chosen, sieve = split(filters), _Sieve(filters)
+    async for server in _read(read_list, chosen, sieve):
         yield server
-    named = tuple(flavor for flavor in filters.flavors if flavor not in came)
+    named = tuple(flavor for flavor in filters.flavors if flavor not in sieve.came)
     if named and not chosen.rest.flavors:
         # The cloud knows a flavor by its id, and people by its name.
         chosen = split(msgspec.structs.replace(filters, flavors=named), by_flavor=False)
-        async for server in _read(read_list, chosen, came, seen):
+        async for server in _read(read_list, chosen, sieve):
             yield server
+    if sieve.strange:
+        print_error(
+            f"the cloud was asked for servers with {describe(filters)}, and has listed"
+            f" {pluralize(sieve.strange, 'server')} without; these are left out"
+        )
+    if filters.not_tags and sieve.is_without_tags:
+        tags = strip_control_chars(" or ".join(filters.not_tags))
+        raise UsageError(
+            f"--not-tag: the cloud lists no tag of any of these servers, so nothing says which have {tags}; leave the"
+            " option out, and leave servers out by --except"
+        )
 
 
-async def _read(read_list: _ReadList, chosen: Split, came: set[str | None], seen: set[str]) -> AsyncIterator[Server]:
-    """Iterate over the servers of some lists that are not in `seen`; add the flavors that the cloud has found."""
+async def _read(read_list: _ReadList, chosen: Split, sieve: _Sieve) -> AsyncIterator[Server]:
     for query in chosen.queries:
         async for server in read_list(query):
-            came.add(query["flavor"])
-            if server.id not in seen and chosen.rest.fits(server):
-                seen.add(server.id)
+            if sieve.takes(server, query, chosen.rest):
                 yield server
 
 
@@ -67,10 +121,9 @@ async def find_ids(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) 
         filters: The filters.
         page_size: Servers in one page.
     """
-    chosen = split(filters)
-    if len(chosen.queries) == 1 and not chosen.rest and not filters.flavors:
+    if not filters:
         # The public list reads all fields.
-        async for ids in bms.servers._list_ids(page_size=page_size, **chosen.queries[0]):  # noqa: SLF001
+        async for ids in bms.servers._list_ids(page_size=page_size):  # noqa: SLF001
             yield ids
         return
     found: list[str] = []

@@ -20,13 +20,13 @@ from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.models.ids import canonical_id
 from bms_async.validation.common import is_id
 
-from .ids import Given
+from .ids import Given, is_uuid
 from .words import Word, shown
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
 
-__all__ = ["resolve"]
+__all__ = ["look_up_excluded", "resolve"]
 
 _FEW: Final = 5
 """Names that are looked up one by one; for more the list is read once."""
@@ -47,12 +47,19 @@ class _Match(NamedTuple):
 
 
 class _Found:
-    """What the list says of some words."""
+    """What the list says of some words.
+
+    Attributes:
+        by_name: The servers that have them for a name, by name and id.
+        ids: Those that are ids.
+        why_not: Why nothing is known of names; empty if all is.
+    """
 
     def __init__(self, words: Sequence[Word]) -> None:
         self._wanted = frozenset(word.text for word in words)
         self.by_name: dict[str, dict[str, _Match]] = {}
         self.ids: set[str] = set()
+        self.why_not = ""
 
     def look_at(self, server: Server, cloud: OpenClient) -> None:
         """Note a server if one of the words means it."""
@@ -83,6 +90,8 @@ async def resolve(cloud: OpenClient, given: Given, *, native: bool = False, is_l
     if not given.unsure:
         return [word.text for word in given.words]
     found = await _look_up(cloud, given.unsure, native=native)
+    if found.why_not:
+        print_error(found.why_not)
     if not is_lenient:
         _refuse_several(found, given.unsure)
     unknown = [word for word in given.unsure if word.text not in found.by_name and word.text not in found.ids]
@@ -97,6 +106,25 @@ async def resolve(cloud: OpenClient, given: Given, *, native: bool = False, is_l
     return list(ids.values())
 
 
+async def look_up_excluded(cloud: OpenClient, words: Sequence[Word], *, native: bool = False) -> None:
+    """Note the servers that are to be left out by their names in ``cloud.known``.
+
+    Args:
+        cloud: The client.
+        words: The names, which may be ids of another kind than UUIDs.
+        native: Whether servers are read by the native calls of OpenStack.
+
+    Raises:
+        UsageError: Nobody knows which servers are meant, so that they would not be left out.
+        BmsError: The cloud could not be asked.
+    """
+    found = await _look_up(cloud, words, native=native)
+    if found.why_not:
+        raise UsageError(f"--except: {found.why_not}")
+    unknown = [word for word in words if word.text not in found.by_name and word.text not in found.ids]
+    await _make_sure(cloud, unknown, native=native)
+
+
 async def _look_up(cloud: OpenClient, words: Sequence[Word], *, native: bool) -> _Found:
     found = _Found(words)
     texts = [word.text for word in words]
@@ -105,11 +133,29 @@ async def _look_up(cloud: OpenClient, words: Sequence[Word], *, native: bool) ->
         for name in texts if few else (None,):
             async for server in _list(cloud, name, native=native):
                 found.look_at(server, cloud)
+        if few:
+            await _look_for_ids(cloud, found, words, native=native)
     except PermissionDeniedError:
-        print_error("these credentials may not list servers, so names cannot be looked up: ids are needed")
+        found.why_not = "these credentials may not list servers, so names cannot be looked up: ids are needed"
     except (DecodeError, NotFoundError) as error:
-        print_error(f"names cannot be looked up, ids are needed: {strip_control_chars(str(error))}")
+        found.why_not = f"names cannot be looked up, ids are needed: {strip_control_chars(str(error))}"
+    if found.why_not:
+        # Whatever else has a name may be in the part of the list that did not come.
+        found.by_name.clear()
     return found
+
+
+async def _look_for_ids(cloud: OpenClient, found: _Found, words: Sequence[Word], *, native: bool) -> None:
+    """Find out which names are ids as well, as the lists of some names do not say; there are clouds where they may."""
+    for word in words:
+        matches = found.by_name.get(word.text, {})
+        if word.text in found.ids or not is_id(word.text) or all(map(is_uuid, matches)):
+            continue
+        try:
+            cloud.known.add(await (cloud.bms.nova.servers if native else cloud.bms.servers).get(word.text))
+        except (NotFoundError, InvalidRequestError, PermissionDeniedError):
+            continue
+        found.ids.add(word.text)
 
 
 def _list(cloud: OpenClient, name: str | None, *, native: bool) -> AsyncIterable[Server]:
