@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
 import pytest
+from anyio._backends._asyncio import TCPSocketListener
 
 from bms_async import FleetReport
 from bms_async.cli.access.known import NOTHING_KNOWN
@@ -152,6 +154,8 @@ async def served(on_sent: Callable[[], None] | None = None) -> AsyncIterator[int
     listener = await listen(0)
 
     async def answer(path: str, _query: str) -> Answer | None:
+        if path == "/broken":
+            raise MemoryError("no room for the page")
         return Answer("text/html", PAGE, on_sent) if path == "/" else None
 
     async with anyio.create_task_group() as tasks:
@@ -233,3 +237,29 @@ async def test_a_port_is_listened_on_for_this_machine_alone_and_by_one_alone() -
         assert listener.extra(anyio.abc.SocketAttribute.local_address)[0] == "127.0.0.1"
         with pytest.raises(UsageError, match="the port is in use; name another one, or 0 for any that is free"):
             await listen(port_of(listener))
+
+
+async def test_a_connection_that_cannot_be_accepted_ends_neither_the_page_nor_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accepting, refusals = TCPSocketListener.accept, [OSError(errno.EMFILE, "Too many open files"), OSError()]
+
+    async def accept(listener: TCPSocketListener) -> anyio.abc.SocketStream:
+        if refusals:
+            raise refusals.pop()
+        return await accepting(listener)
+
+    monkeypatch.setattr(loopback, "_ACCEPT_AGAIN", 0.0)
+    monkeypatch.setattr(TCPSocketListener, "accept", accept)
+    async with served() as port:
+        assert (await ask(port, get(port)))[1] == PAGE
+    assert refusals == []
+
+
+async def test_a_page_that_cannot_be_drawn_ends_nothing_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    async with served() as port:
+        for _ in range(2):
+            assert (await ask(port, get(port, "/broken")))[0].startswith(b"HTTP/1.1 500 ")
+        assert (await ask(port, get(port)))[1] == PAGE
+    said = capsys.readouterr().err
+    assert said == "bms: the page of the run cannot be shown: no room for the page; the run goes on\n"

@@ -3,7 +3,8 @@
 What it guarantees: it listens on 127.0.0.1 alone, answers GET and HEAD, and reads no file. A site in the same browser
 cannot read it: a request whose Host is not this address is refused (DNS rebinding), and no header lets another origin
 in. It has a bounded number of connections, each with a bounded request and a bounded time, so that nobody who is slow
-holds anything else than that one connection.
+holds anything else than that one connection. Nothing that goes wrong here ends the command: where no connection can be
+accepted, as with no descriptor left, it is tried again, and a page that cannot be drawn is answered with a 500.
 
 Rejected: http.server, which has a thread for each connection and no bound on them; and the simulator's uvicorn, which
 is an extra of its own, and takes over signals.
@@ -20,7 +21,8 @@ from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.stapled import MultiListener
 
-from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.exit import UsageError, print_error
+from bms_async.cli.terminal.texts import strip_control_chars
 
 __all__ = ["HOST", "Answer", "Listener", "listen", "port_of", "serve"]
 
@@ -30,6 +32,7 @@ MAX_REQUEST: Final = 8192
 PATIENCE: Final = 30.0
 """Seconds that a connection has for its request and its answer together."""
 _PIECE: Final = 1 << 16
+_ACCEPT_AGAIN: Final = 1.0
 
 Listener = MultiListener[SocketStream]
 
@@ -39,6 +42,7 @@ _REASONS: Final[Mapping[int, str]] = {
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    500: "Internal Server Error",
 }
 _HEADERS: Final = (
     "Cache-Control: no-store",
@@ -102,8 +106,13 @@ async def serve(listener: Listener, answer: Callable[[str, str], Awaitable[Answe
         answer: Returns the answer to the path and the query of a request; None for an unknown path.
     """
     server = _Server(port_of(listener), answer)
-    async with listener:
-        await listener.serve(server.handle)
+    async with listener, anyio.create_task_group() as tasks:
+        while True:
+            try:
+                await listener.serve(server.handle, tasks)
+            except* (OSError, anyio.BrokenResourceError):
+                # Whoever connected has gone, or the process has no descriptor left.
+                await anyio.sleep(_ACCEPT_AGAIN)
 
 
 class _Server:
@@ -111,6 +120,7 @@ class _Server:
         self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
         self._answer = answer
         self._connections = 0
+        self._has_failed = False
 
     async def handle(self, stream: SocketStream) -> None:
         """Answer the one request of a connection."""
@@ -135,6 +145,13 @@ class _Server:
             status, answer = (200, found) if found is not None else (404, _plain(404))
         except _Refusal as refusal:
             status, answer = refusal.status, _plain(refusal.status)
+        except _GONE:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a page fails with, the run that it is about goes on
+            status, answer = 500, _plain(500)
+            if not self._has_failed:
+                self._has_failed = True
+                print_error(f"the page of the run cannot be shown: {strip_control_chars(str(error))}; the run goes on")
         lines = (
             f"HTTP/1.1 {status} {_REASONS[status]}",
             f"Content-Type: {answer.kind}",

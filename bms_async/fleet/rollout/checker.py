@@ -1,9 +1,9 @@
 """Making readiness checks for any number of servers, again and again until each is well or its time is over.
 
 What is guaranteed: each server that was begun is reported once, as well or with an error, unless it is forgotten or the
-checker is closed; at least one attempt is made for it; and its time counts from its first attempt, so that a queue
-before it takes nothing of it. Whatever a check does, no other server's is kept from being made: it may raise anything,
-cancel its own task, or refuse to end.
+checker is closed; at least one attempt is made for it; and its time counts from where it was first read for an attempt,
+so that neither a queue before it nor the limit of reads takes anything of it. Whatever a check does, no other server's
+is kept from being made: it may raise anything, cancel its own task, or refuse to end.
 
 How: a heap of due times, and a task for each attempt that is under way, of which there are at most `max_workers`. The
 delay between two attempts is 2 % of the time since the first, at least 1 s and at most 10 s. An attempt ends with the
@@ -42,6 +42,9 @@ _SHARE_OF_AGE = 0.02
 _MIN_DELAY = 1.0
 _MAX_DELAY = 10.0
 _GRACE = 5.0
+_READ_WITHIN = 300.0
+"""Seconds that a server's first read may wait for the limit of reads, several of its windows long."""
+
 _MAX_SHOWN = 200
 _MAX_REDACTED = 2048
 _STEPS_PER_YIELD = 500
@@ -63,10 +66,22 @@ class _Candidate:
         deadline: When its time is over; infinite before its first attempt.
         answer: The last answer; None before the first.
         task: The attempt that is under way.
+        giving_up: The timer that gives that up.
         is_done: Whether it was reported, or is not wanted any more.
     """
 
-    __slots__ = ("answer", "attempts", "deadline", "get_server", "is_done", "on_end", "server_id", "started", "task")
+    __slots__ = (
+        "answer",
+        "attempts",
+        "deadline",
+        "get_server",
+        "giving_up",
+        "is_done",
+        "on_end",
+        "server_id",
+        "started",
+        "task",
+    )
 
     def __init__(self, server_id: str, get_server: GetServer, on_end: OnEnd) -> None:
         self.server_id = server_id
@@ -77,6 +92,7 @@ class _Candidate:
         self.attempts = 0
         self.answer: Answer | None = None
         self.task: asyncio.Task[None] | None = None
+        self.giving_up: asyncio.TimerHandle | None = None
         self.is_done = False
 
 
@@ -85,7 +101,7 @@ class ReadinessChecker:
 
     Args:
         check: The check, which is foreign code.
-        timeout: Seconds that a server has to become ready, from the beginning of its first attempt.
+        timeout: Seconds that a server has to become ready, from where it was read for its first attempt.
         max_workers: How many attempts may be under way at once.
         redact: Removes secrets from an answer before an error shows it.
     """
@@ -237,28 +253,42 @@ class ReadinessChecker:
     def _start(self, candidate: _Candidate, now: float) -> None:
         if not candidate.attempts:
             candidate.started = now
-            candidate.deadline = now + self._timeout
+            candidate.deadline = now + _READ_WITHIN
         candidate.attempts += 1
         self._in_flight += 1
         task = candidate.task = self._tasks.start(self._attempt, candidate, name="bms_async readiness check")
-        giving_up = asyncio.get_running_loop().call_at(
+        self._set_timer(candidate)
+        task.add_done_callback(partial(self._on_attempt_end, candidate))
+
+    def _set_timer(self, candidate: _Candidate) -> None:
+        if candidate.giving_up is not None:
+            candidate.giving_up.cancel()
+        candidate.giving_up = asyncio.get_running_loop().call_at(
             candidate.deadline + _GRACE, self._give_up, candidate, candidate.attempts
         )
-        task.add_done_callback(partial(self._on_attempt_end, candidate, giving_up))
 
     async def _attempt(self, candidate: _Candidate) -> None:
-        left = candidate.deadline - anyio.current_time()
-        answer = Answer(describe(self._check), f"no answer within {left:.3g} s")
+        asked = describe(self._check)
+        answer = Answer(asked, f"the server cannot be read: no answer within {_READ_WITHIN:g} s")
         try:
-            async with asyncio.timeout_at(candidate.deadline):
-                answer = await self._ask(candidate)
+            async with asyncio.timeout_at(candidate.deadline) as scope:
+                found = await self._read(candidate)
+                if candidate.attempts == 1:
+                    candidate.started = anyio.current_time()
+                    candidate.deadline = candidate.started + self._timeout
+                    scope.reschedule(candidate.deadline)
+                    self._set_timer(candidate)
+                left = candidate.deadline - anyio.current_time()
+                answer = Answer(asked, f"no answer within {left:.3g} s")
+                answer = found if isinstance(found, Answer) else await ask(self._check, found)
         except TimeoutError:
             # Only of the scope: `ask` returns what the check raises.
             pass
         answered = None if answer.answered is None else self._shown(answer.answered)
         candidate.answer = Answer(self._shown(answer.asked), answered, answer.is_fault)
 
-    async def _ask(self, candidate: _Candidate) -> Answer:
+    async def _read(self, candidate: _Candidate) -> Server | Answer:
+        """Return the server, or why it could not be read."""
         asked = describe(self._check)
         try:
             server: object = await call_foreign("get_server", candidate.get_server)
@@ -266,10 +296,11 @@ class ReadinessChecker:
             return Answer(asked, f"the server cannot be read: {type(error).__name__}: {text_of(error)}")
         if not isinstance(server, Server):
             return Answer(asked, f"expected a Server, got a value of type {type(server).__name__}", is_fault=True)
-        return await ask(self._check, server)
+        return server
 
-    def _on_attempt_end(self, candidate: _Candidate, giving_up: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
-        giving_up.cancel()
+    def _on_attempt_end(self, candidate: _Candidate, task: asyncio.Task[None]) -> None:
+        if candidate.giving_up is not None:
+            candidate.giving_up.cancel()
         if candidate.task is not task:
             # It was given up, and its place was taken back then.
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -338,6 +339,27 @@ def test_a_server_that_cannot_be_read_is_not_ready_yet() -> None:
     assert "the server cannot be read: ForeignCodeError" in ended.text("s-2")
     assert (told or "").endswith("which is not an error: it ended nothing else")
     assert "expected a Server, got a value of type NoneType" in ended.text("s-3")
+
+
+def test_a_read_that_waits_for_the_limit_takes_nothing_of_the_time_of_its_server() -> None:
+    async def check(server: Server) -> bool:
+        return anyio.current_time() > 70.0
+
+    async def read(server_id: str, seconds: float) -> Server:
+        await anyio.sleep(seconds)
+        return Server(id=server_id)
+
+    async def work(checker: ReadinessChecker, ended: Ended) -> None:
+        for server_id, seconds in (("s-1", 60.0), ("s-2", math.inf)):
+            checker.begin(server_id, partial(read, server_id, seconds), ended.note)
+        await ended.until(2)
+
+    _, ended = virtually(check, work, timeout=90.0)
+    assert ended.errors["s-1"] is None
+    assert ended.at["s-1"] == pytest.approx(121.0, abs=0.1)
+    # No wait is without an end, however.
+    assert ended.at["s-2"] == pytest.approx(300.0, abs=0.1)
+    assert "the server cannot be read: no answer within 300 s" in ended.text("s-2")
 
 
 def test_the_answer_of_a_port_reaches_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
