@@ -73,9 +73,8 @@ class OpenClient:
 
     @property
     def where(self) -> str:
-        """The project and the address, for people."""
-        project = self.bms.project_id or self.settings.project_name or "?"
-        return f"project {strip_control_chars(project)} at {self.settings.endpoint}"
+        """The cloud and the project, or the project and the address, for people."""
+        return self.place.brief
 
     def complete_place(self, place: Place) -> None:
         """Note where the command acts, once that is read.
