@@ -95,7 +95,7 @@ async def _choose(read_list: _ReadList, filters: Filters) -> AsyncIterator[Serve
             yield server
     if sieve.strange:
         print_error(
-            f"the cloud was asked for servers with {describe(filters)}, and has listed"
+            f"the cloud was asked for servers with {filters}, and has listed"
             f" {pluralize(sieve.strange, 'server')} without; these are left out"
         )
     if filters.not_tags and sieve.is_without_tags:
