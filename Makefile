@@ -60,8 +60,9 @@ docs: $(STAMP)
 man: $(STAMP)
 	$(BIN)/python -m bms_async.cli.manual build/man
 
-# The pictures of the report's page in docs/images, which people look at after a change of it.
+# The pictures of the progress and of the report's page, which people look at after a change of them.
 pictures: $(STAMP) browser
+	$(BIN)/python -m docs._site.progress_picture
 	$(BIN)/python -m tests.browser.pictures
 
 # For the tests that look at pages: the browser that is there, or Debian's where it may be installed. Without one they are
