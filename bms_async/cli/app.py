@@ -17,24 +17,23 @@ from .app_api import api
 from .app_configure import configure
 from .app_each import COMMANDS, nova
 from .app_help import help_command
+from .app_reading import LIMITS_OPEN, calls, jobs, limits, limits_open, login, quota, servers_list, servers_show
 from .app_runs import runs, worker
 from .completing import ended_in_time
+from .context import VERBOSE
+from .declaring import argument
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group, Option
-from .options import OUTPUT, argument, complete, complete_file, limits_known, option
 from .terminal.streams import discard_output, print_error
 
 if TYPE_CHECKING:
     from .acting.power_options import Action, PowerArguments
-    from .selection.filters import FilterArguments
-    from .terminal.forms import OutputOptions
 
 __all__ = ["app", "run_app"]
 
 _OUTPUT_FAILED = 2
 _NO_READER = 128 + 13
 _COMPLETE = "_BMS_COMPLETE"
-_LIMITS_OPEN: Final = "limits open"
 _SHELLS: Final = ("bash", "zsh", "fish")
 
 
@@ -76,20 +75,20 @@ class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs", "nova"), "Servers"),
         **dict.fromkeys(("runs", "worker"), "Runs"),
-        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login", "configure", "api"), "Cloud"),
+        **dict.fromkeys(("limits", LIMITS_OPEN, "calls", "quota", "login", "configure", "api"), "Cloud"),
         **dict.fromkeys(("simulator", "completion", "help"), "Tools"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands that a shell offers: each of them is one word."""
-        return [name for name in super().list_commands(ctx) if name != _LIMITS_OPEN]
+        return [name for name in super().list_commands(ctx) if name != LIMITS_OPEN]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command of the arguments; one has two words, since the first of them takes calls, too."""
-        if " ".join(args[:2]) == _LIMITS_OPEN:
-            return _LIMITS_OPEN, self.commands[_LIMITS_OPEN], args[2:]
+        if " ".join(args[:2]) == LIMITS_OPEN:
+            return LIMITS_OPEN, self.commands[LIMITS_OPEN], args[2:]
         return super().resolve_command(ctx, args)
 
 
@@ -110,7 +109,7 @@ def app(context: click.Context) -> None:
     """Begin to log; the help is above."""
     from .terminal.logs import begin_logging
 
-    if shared.VERBOSE not in context.meta:
+    if VERBOSE not in context.meta:
         context.call_on_close(begin_logging(0))
 
 
@@ -124,48 +123,7 @@ def servers() -> None:
     """List servers, show all fields of one, and rename, tag, reinstall any number of them, or attach volumes."""
 
 
-@servers.command("list", epilog=EXIT_CODES)
-@options.filters
-@option("--limit", "-n", type=click.IntRange(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
-@options.output("reading.servers:TABLE")
-@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, for bms stop: the same as -o ids.")
-@options.cloud
-def _servers_list(
-    *,
-    limit: int | None,
-    output: OutputOptions,
-    ids: bool,
-    cloud: str | None,
-    **typed: Unpack[FilterArguments],
-) -> None:
-    """List servers: aligned on a terminal, separated by tabs elsewhere."""
-
-    def work() -> int:
-        from .reading.servers import ListOptions, list_servers
-        from .selection.filters import make_filters
-
-        filters = make_filters(typed)
-        return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, output=output, ids=ids))
-
-    end(work)
-
-
-@servers.command("show", epilog=EXIT_CODES)
-@options.ids
-@options.output("reading.servers:TABLE")
-@options.cloud
-def _servers_show(*, ids: Sequence[str], output: OutputOptions, cloud: str | None) -> None:
-    """Show all fields of servers."""
-
-    def work() -> int:
-        from .reading.servers import show_servers
-
-        return show_servers(ids, cloud=cloud, output=output)
-
-    end(work)
-
-
-for _command in COMMANDS:
+for _command in (servers_list, servers_show, *COMMANDS):
     servers.add_command(_command)
 
 
@@ -201,144 +159,8 @@ _power(
 )
 
 
-@app.group()
-def jobs() -> None:
-    """Show jobs, and watch them until they end."""
-
-
-@jobs.command("show", epilog=EXIT_CODES)
-@argument("ids", nargs=-1, required=True, metavar="ID...", description="Jobs.")
-@options.output("reading.job_rows:JOBS")
-@options.cloud
-def _jobs_show(*, ids: Sequence[str], output: OutputOptions, cloud: str | None) -> None:
-    """Show the progress of jobs; exit code 1 if one has failed."""
-
-    def work() -> int:
-        from .reading.jobs import show_jobs
-
-        return show_jobs(ids, cloud=cloud, output=output)
-
-    end(work)
-
-
-@jobs.command("watch", epilog=EXIT_CODES)
-@argument("ids", nargs=-1, metavar="[ID]...", description="Jobs.")
-@option(
-    "--from", "file", metavar="FILE", section="Arguments", shell_complete=complete_file,
-    help="A saved run, or saved handles, one a line.",
-)  # fmt: skip
-@options.output("reading.job_rows:SUB_JOBS")
-@options.quiet
-@options.cloud
-def _jobs_watch(*, ids: Sequence[str], file: str | None, output: OutputOptions, quiet: bool, cloud: str | None) -> None:
-    """Watch jobs until they end; exit code 1 if one fails. Ctrl-C ends the watching only."""
-
-    def work() -> int:
-        from .reading.jobs import watch_jobs
-
-        return watch_jobs(ids, file=file, cloud=cloud, output=output, quiet=quiet)
-
-    end(work)
-
-
-app.add_command(nova)
-app.add_command(runs)
-app.add_command(worker)
-app.add_command(api)
-
-
-@app.command("limits", epilog=EXIT_CODES)
-@argument(
-    "calls",
-    nargs=-1,
-    metavar="[CALL]...",
-    shell_complete=complete(limits_known),
-    description="Calls such as servers.stop, or groups of them such as servers.",
-)
-@options.output("reading.info:LIMITS")
-@options.cloud
-def _limits(*, calls: Sequence[str], output: OutputOptions, cloud: str | None) -> None:
-    """Show how much of each limit is used, what is left, and which commands and programs use it or wait.
-
-    The commands and programs of this machine that share its file of limits are counted, or all that share the store
-    that BMS_LIMITS names, on any machine. No call is made, and the store is not changed. `bms limits open` opens an
-    account that is closed at first.
-    """
-
-    def work() -> int:
-        from .reading.info import show_limits
-
-        return show_limits(calls, cloud=cloud, output=output)
-
-    end(work)
-
-
-@app.command(_LIMITS_OPEN, epilog=EXIT_CODES)
-@option("--account", metavar="NAME", help="The account in the store; default: that of the cloud.")
-@option("--store", metavar="URL", help="The store, such as redis://host:6379/0; default: BMS_LIMITS, or this machine.")
-@option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
-@options.cloud
-@options.output(None)
-def _limits_open(
-    *, account: str | None, store: str | None, yes: bool, cloud: str | None, output: OutputOptions
-) -> None:
-    """Open an account at once that a store of limits keeps closed for 135 seconds at first.
-
-    You vouch that the cloud does not count any calls of the last minutes that the store does not know. If the store has
-    a password, name it by BMS_LIMITS: other users of the machine can read a command's arguments.
-    """
-
-    def work() -> int:
-        from .reading.opening import open_limits
-
-        return open_limits(account=account, store=store, cloud=cloud, yes=yes, output=output)
-
-    end(work)
-
-
-@app.command("calls", epilog=EXIT_CODES)
-@argument("word", required=False, metavar="[WORD]", description="A part of the name, path or title.")
-@options.output("reading.info:CALLS")
-def _calls(*, word: str | None, output: OutputOptions) -> None:
-    """List all calls: method, calls a minute, chapter of the reference, IAM action."""
-
-    def work() -> int:
-        from .reading.info import show_calls
-
-        return show_calls(word, output=output)
-
-    end(work)
-
-
-@app.command("quota", epilog=EXIT_CODES)
-@options.output("reading.quota:TABLE")
-@options.cloud
-def _quota(*, output: OutputOptions, cloud: str | None) -> None:
-    """Show the quotas of the project, and their usage."""
-
-    def work() -> int:
-        from .reading.quota import show_quota
-
-        return show_quota(cloud=cloud, output=output)
-
-    end(work)
-
-
-@app.command("login", epilog=EXIT_CODES)
-@options.output("access.login:TABLE")
-@options.cloud
-def _login(*, output: OutputOptions, cloud: str | None) -> None:
-    """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed."""
-
-    def work() -> int:
-        from .access.login import log_in
-
-        return log_in(cloud=cloud, output=output)
-
-    end(work)
-
-
-app.add_command(configure)
+for _command in (jobs, nova, runs, worker, api, limits, limits_open, calls, quota, login, configure):
+    app.add_command(_command)
 
 
 @app.command(

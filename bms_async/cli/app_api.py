@@ -9,9 +9,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from . import options
+from .declaring import OUTPUT, argument, option
 from .ending import EXIT_CODES, end
 from .help import Command
-from .options import OUTPUT, argument, option
 
 if TYPE_CHECKING:
     from .terminal.forms import OutputOptions

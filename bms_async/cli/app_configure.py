@@ -8,9 +8,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from . import options, shared
+from .context import PROFILE
+from .declaring import OUTPUT, option
 from .ending import EXIT_CODES, end
 from .help import Command
-from .options import option
 
 __all__ = ["configure"]
 
@@ -27,7 +28,7 @@ def _complete_key(_context: click.Context, _parameter: click.Parameter, begun: s
 
 
 def _pick(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    return shared.pick_once(context, shared.PROFILE, "--profile", value)
+    return shared.pick_once(context, PROFILE, "--profile", value)
 
 
 @click.command("configure", cls=_Configure, epilog=EXIT_CODES)
@@ -36,8 +37,8 @@ def _pick(context: click.Context, _parameter: click.Parameter, value: str | None
         help="Set cloud, wave, abort_above, verify, output, header or journal.")  # fmt: skip
 @option("--unset", multiple=True, metavar="KEY", help="Take a setting out.")
 @option("--default", is_flag=True, help="Have the profile count where no other is named.")
-@option("--list", "is_list", is_flag=True, section=options.OUTPUT, help="Print the names of all profiles.")
-@option("--show", is_flag=True, section=options.OUTPUT, help="Print the profile.")
+@option("--list", "is_list", is_flag=True, section=OUTPUT, help="Print the names of all profiles.")
+@option("--show", is_flag=True, section=OUTPUT, help="Print the profile.")
 @options.json
 def configure(
     *,

@@ -9,9 +9,9 @@ import click
 
 from . import options
 from .completing import complete_seen
+from .declaring import RUN, argument, complete_file, option
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group
-from .options import RUN, argument, complete_file, option
 
 if TYPE_CHECKING:
     from .acting.common import CommonArguments

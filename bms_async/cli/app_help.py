@@ -8,9 +8,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from .declaring import argument
 from .guides import TOPICS
 from .help import Command, find_command, write_rows
-from .options import argument
 
 __all__ = ["help_command"]
 

@@ -9,9 +9,9 @@ import click
 
 from . import options
 from .completing import complete_clouds, complete_runs
+from .declaring import OUTPUT, ROLLOUT, apply, argument, option
 from .ending import EXIT_CODES, end
 from .help import Command, Group
-from .options import OUTPUT, argument, option
 from .shared import pick_cloud
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ _key = argument(
     "key", metavar="KEY", shell_complete=complete_runs, description="The run, or last; `bms runs list` shows them."
 )  # fmt: skip
 _everywhere = option("--all", "everywhere", is_flag=True, help="Runs of all clouds and projects in the journal.")
-_common = options.apply(options.output("runs.run_texts:TABLE"), options.cloud, options.journal)
-_common_of_outcomes = options.apply(options.output("following.outcomes:TABLE"), options.cloud, options.journal)
+_common = apply(options.output("runs.run_texts:TABLE"), options.cloud, options.journal)
+_common_of_outcomes = apply(options.output("following.outcomes:TABLE"), options.cloud, options.journal)
 
 _CHANGES = {
     "pause": ("paused", "Send nothing more of runs until they are resumed; jobs under way go on."),
@@ -148,7 +148,7 @@ for _name, (_status, _doc) in _CHANGES.items():
 @option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @options.rollout
 @option(
-    "--no-rollout", is_flag=True, section=options.ROLLOUT,
+    "--no-rollout", is_flag=True, section=ROLLOUT,
     help="As fast as the limits allow, even if the ended run was a rollout.",
 )  # fmt: skip
 @options.quiet

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, TypeAlias
 import click
 from click.shell_completion import CompletionItem
 
+from .context import CLOUD
+
 __all__ = ["complete_clouds", "complete_runs", "complete_seen", "ended_in_time"]
 
 Items: TypeAlias = "list[CompletionItem[Any]]"
@@ -59,7 +61,6 @@ def complete_seen(kind: Literal["tags", "zones", "flavors"]) -> Callable[..., It
         def find() -> Iterable[str]:
             from .access.seen import find_seen
             from .access.settings import read_settings
-            from .shared import CLOUD
 
             found: Iterable[str] = getattr(find_seen(read_settings(context.meta.get(CLOUD))), kind)
             return sorted(found)

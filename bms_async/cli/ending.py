@@ -7,13 +7,20 @@ from typing import Final, NoReturn
 
 import click
 
-__all__ = ["EXIT_CODES", "HARD_REBOOT", "HARD_STOP", "end"]
+__all__ = ["CODES", "EXIT_CODES", "HARD_REBOOT", "HARD_STOP", "end"]
 
-EXIT_CODES: Final = (
-    "Exit codes: 0 success; 1 some servers are not as asked, or were not found; 2 wrong usage;"
-    " 3 invalid credentials or settings; 4 the cloud cannot be reached, or fails;"
-    " 130 interrupted by Ctrl-C, 143 by SIGTERM; 141 the reader of the output has closed it."
+CODES: Final = (
+    ("0", "success", ", also where there was nothing to do"),
+    ("1", "some servers are not as asked, or were not found", "; `bms runs` shows which"),
+    ("2", "wrong usage", ", or a file or the output that cannot be read or written"),
+    ("3", "invalid credentials or settings", ", or such as are missing or not allowed to do this"),
+    ("4", "the cloud cannot be reached, or fails", "; or the store of the limits does"),
+    ("130", "interrupted by Ctrl-C, 143 by SIGTERM", ", 129 by a terminal that was closed"),
+    ("141", "the reader of the output has closed it", ", as head does"),
 )
+"""The exit codes: what each means, and what else `bms help exit-codes` says of it."""
+
+EXIT_CODES: Final = f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning, _ in CODES)}."
 """The end of the help of commands."""
 
 HARD_STOP: Final = (

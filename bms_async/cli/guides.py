@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from .ending import CODES
+
 __all__ = ["TOPICS", "Topic"]
 
 Rows: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]
@@ -100,17 +102,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
     ),
     "exit-codes": Topic(
         "How a command ends, for scripts: echo $?",
-        {
-            "Exit codes": (
-                ("0", "Success, also where there was nothing to do."),
-                ("1", "Some servers are not as asked, or were not found; `bms runs` shows which."),
-                ("2", "Wrong usage, or a file or the output that cannot be read or written."),
-                ("3", "Credentials or settings are missing, invalid or not allowed to do this."),
-                ("4", "The cloud, or the store of the limits, cannot be reached or fails."),
-                ("130", "Interrupted by Ctrl-C; 143 by SIGTERM, 129 by a terminal that was closed."),
-                ("141", "The reader of the output has closed it, as head does."),
-            )
-        },
+        {"Exit codes": tuple((code, f"{meaning[0].upper()}{meaning[1:]}{more}.") for code, meaning, more in CODES)},
     ),
 }  # fmt: skip
 """The topics by name."""

@@ -3,164 +3,46 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from .completing import complete_clouds, complete_runs, complete_seen
-from .help import OPTIONS, Argument, Option
-from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
+from .declaring import (
+    OUTPUT,
+    ROLLOUT,
+    RUN,
+    SERVERS,
+    F,
+    apply,
+    argument,
+    complete,
+    complete_columns,
+    complete_file,
+    groups_known,
+    option,
+    statuses_known,
+)
+from .rolling import Allowed, GroupName, HoursType, Probe, Seconds
 from .shared import pick_cloud
 from .terminal.forms import FORMS, OutputOptions
 
-# fmt: off
 __all__ = [
-    "OUTPUT",
-    "ROLLOUT",
-    "RUN",
-    "SERVERS",
-    "apply",
-    "argument",
-    "bounds",
     "cloud",
-    "complete",
-    "complete_columns",
-    "complete_file",
     "each",
-    "excluded",
     "failed_to",
-    "file",
     "filters",
-    "groups_known",
     "ids",
     "journal",
     "json",
-    "key",
-    "limits_known",
-    "option",
     "output",
     "power",
-    "printing",
     "quiet",
     "report",
     "rollout",
-    "selection",
     "serve",
-    "statuses_known",
-    "yes",
 ]
-# fmt: on
-
-F = TypeVar("F", bound=Callable[..., object])
-Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[Any]]"]
-
-SERVERS: Final = "Servers"
-RUN: Final = "Run"
-ROLLOUT: Final = "Rollout"
-OUTPUT: Final = "Output"
-
-
-def statuses_known() -> list[str]:
-    """Return the statuses for completion."""
-    return ["ACTIVE", "BUILD", "ERROR", "HARD_REBOOT", "REBOOT", "SHUTOFF"]
-
-
-def limits_known() -> list[str]:
-    """Return what `bms limits` takes, for completion: calls with a limit, groups of them, and `open`."""
-    from bms_async.limits import DOCUMENTED_LIMITS
-
-    groups = dict.fromkeys(name.rpartition(".")[0] for name in DOCUMENTED_LIMITS)
-    return [*groups, *DOCUMENTED_LIMITS, "open"]
-
-
-def groups_known() -> list[str]:
-    """Return what servers are grouped by, for completion."""
-    return list(GROUPS_KNOWN)
-
-
-def complete(known: Callable[[], Sequence[str]]) -> Completer:
-    """Return what click asks for the values that an option may have.
-
-    Args:
-        known: Returns the values.
-    """
-
-    def completed(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
-        return [CompletionItem(value) for value in known() if value.startswith(begun)]
-
-    return completed
-
-
-def complete_file(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
-    """Let the shell offer its files."""
-    return [CompletionItem(begun, type="file")]
-
-
-def complete_columns(place: str, *, is_list: bool = True) -> Completer:
-    """Return what click asks for the columns of a command.
-
-    Args:
-        place: Where its `Table` is: a module of this package and a name in it, such as ``reading.servers:TABLE``.
-        is_list: Whether several may be typed, with commas between them; else one, with ``-`` for the reverse order.
-    """
-
-    def completed(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
-        from importlib import import_module
-
-        module, _, name = place.partition(":")
-        known = getattr(import_module(f"{__package__}.{module}"), name).columns
-        if is_list:
-            before, comma, last = begun.rpartition(",")
-            before += comma
-        else:
-            last = begun.removeprefix("-")
-            before = begun[: len(begun) - len(last)]
-        return [CompletionItem(before + value) for value in known if value.startswith(last)]
-
-    return completed
-
-
-def option(*names: str, section: str = OPTIONS, **attributes: Any) -> Callable[[F], F]:
-    """Add an option to a command.
-
-    Args:
-        names: Its spellings.
-        section: Its heading in the help.
-        attributes: As of `click.option`.
-    """
-    made: list[Option] = []
-
-    def make(*arguments: Any, **given: Any) -> Option:
-        # One for all commands that have it: hundreds of options would cost each start of `bms` some milliseconds.
-        if not made:
-            made.append(Option(*arguments, section=section, **given))
-        return made[0]
-
-    return click.option(*names, cls=cast("type[Option]", make), **attributes)
-
-
-def argument(name: str, **attributes: Any) -> Callable[[F], F]:
-    """Add an argument to a command.
-
-    Args:
-        name: Its parameter.
-        attributes: As of `Argument`.
-    """
-    return click.argument(name, cls=Argument, **attributes)
-
-
-def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Return one decorator for several, whose options are shown in their order."""
-
-    def decorated(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorated
-
 
 cloud = option(
     "--cloud", metavar="NAME", callback=pick_cloud, shell_complete=complete_clouds,
@@ -214,7 +96,7 @@ def output(place: str | None) -> Callable[[F], F]:
 quiet = option("--quiet", "-q", is_flag=True, section=OUTPUT, help="Print failures only, without progress and results.")
 _JOURNAL = "The journal of runs; default: BMS_RUNS, or this machine's file."
 journal = option("--journal", metavar="URL", help=_JOURNAL)
-key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
+_key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
 filters = apply(
     option("--tag", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers with this tag; repeat it: with all of these."),
@@ -236,16 +118,16 @@ ids = argument(
     "ids", nargs=-1, metavar="[ID]...", section=SERVERS,
     description="Ids or names of servers; - reads them from standard input.",
 )  # fmt: skip
-file = option(
+_file = option(
     "--file", "-f", metavar="FILE", section=SERVERS, shell_complete=complete_file,
     help="A file of ids or names: one a line, CSV, JSON, or a list of servers that was printed.",
 )  # fmt: skip
-excluded = apply(
+_excluded = apply(
     option("--except", "excluded", multiple=True, metavar="FILE", section=SERVERS, shell_complete=complete_file,
            help="Leave out the servers of this file, in any form that --file takes."),
     option("--fail-if-none", is_flag=True, section=SERVERS, help="Exit with 2 where there is no server to do it to."),
 )  # fmt: skip
-bounds = apply(
+_bounds = apply(
     option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
            help="At most N servers under way at once; default: any number, or as many as --abort-above allows."),
     option("--abort-above", metavar="SHARE", section=RUN,
@@ -254,7 +136,7 @@ bounds = apply(
     option("--abort-sample", type=click.IntRange(min=1), metavar="N", section=RUN,
            help="For --abort-above: let the first N servers end before it counts; default: 1."),
 )  # fmt: skip
-yes = option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation.")
+_yes = option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation.")
 report = option(
     "--report", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
     help="Write a report: FILE.html is a page, FILE.txt text to be mailed, FILE.csv a row for each server.",
@@ -291,21 +173,21 @@ rollout = apply(
     option("--order-by", type=click.Choice(["name"]), metavar="name", section=ROLLOUT,
            help="Go through the servers by their names; default: as they are given."),
 )  # fmt: skip
-selection = apply(file, filters, excluded)
+_selection = apply(_file, filters, _excluded)
 """Which servers a command changes, beside ids."""
-printing = apply(output("following.outcomes:TABLE"), quiet, failed_to, report, serve, cloud)
+_printing = apply(output("following.outcomes:TABLE"), quiet, failed_to, report, serve, cloud)
 """What a command prints of the servers that it changes, and where."""
 power = apply(
     ids,
-    selection,
-    bounds,
+    _selection,
+    _bounds,
     option("--verify", is_flag=True, section=RUN, help="Read the status of each server at the end, and compare."),
     option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
            help="Print the calls, the waves of a rollout and the times, and change nothing."),
     option("--server-takes", type=Seconds(least=1), metavar="TIME", section=RUN,
            help="For --plan: how long one server takes until it is well; default: 5m."),
-    yes,
-    key,
+    _yes,
+    _key,
     option("--detach", is_flag=True, section=RUN,
            help="Write the run into the journal, and leave it to `bms worker`."),
     option("--resume", metavar="KEY", section=RUN, shell_complete=complete_runs,
@@ -317,14 +199,14 @@ power = apply(
            help="Keep the run in memory alone: if it is killed, it cannot be resumed."),
     rollout,
     option("--save", hidden=True),
-    printing,
+    _printing,
 )  # fmt: skip
 each = apply(
-    selection,
-    bounds,
+    _selection,
+    _bounds,
     option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
            help="Print the calls and the time that they take, and change nothing."),
-    yes,
+    _yes,
     rollout,
-    printing,
+    _printing,
 )  # fmt: skip

@@ -7,44 +7,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from .completing import complete_clouds
+from .context import CLOUD, PROFILE, PROFILE_READ, VERBOSE, config_file
 from .help import Option
 
-if TYPE_CHECKING:
-    from .access.profiles import Profile
-
 __all__ = [
-    "CLOUD",
-    "VERBOSE",
     "begin_to_log",
     "cloud_before",
     "complete_profile",
-    "config_file",
     "leave_out",
     "pick_cloud",
     "pick_once",
     "pick_profile",
     "profile",
-    "profile_of",
     "verbose",
 ]
-
-CLOUD: Final = "bms.cloud"
-"""Where a context keeps which cloud was named."""
-
-VERBOSE: Final = "bms.verbose"
-"""Where a context keeps how often ``-v`` was given."""
-
-PROFILE: Final = "bms.profile"
-"""Where a context keeps which profile was named."""
-
-_READ: Final = "bms.profile-read"
 
 _LEAVE_OUT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("wave", "abort_above", "verify"), ("resume", "retry_failed")),
@@ -113,12 +96,6 @@ def pick_cloud(context: click.Context, parameter: click.Parameter, value: Any) -
     return (before,)
 
 
-def config_file() -> str | None:
-    """Return where the profiles are, or would be; None where there is no home folder."""
-    folder = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - pathlib takes time to import
-    return None if folder.startswith("~") else os.path.join(folder, "bms", "config.toml")  # noqa: PTH118
-
-
 def pick_profile(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     """Let a profile set options of the command that is run.
 
@@ -147,7 +124,7 @@ def pick_profile(context: click.Context, _parameter: click.Parameter, value: str
         raise BrokenProfileError(str(error)) from error
     if found is None:
         return
-    context.meta[_READ] = found
+    context.meta[PROFILE_READ] = found
     kept = _KEPT.get(command.name or "", ())
     context.default_map = {key: each for key, each in found.defaults(os.environ).items() if key not in kept}
 
@@ -162,16 +139,6 @@ def complete_profile(_context: click.Context, _parameter: click.Parameter, begun
     except ProfileError:
         return []
     return [CompletionItem(name) for name in names if name.startswith(begun)]
-
-
-def profile_of(context: click.Context | None) -> Profile | None:
-    """Return the profile that sets options of a command; None if none does.
-
-    Args:
-        context: The command; None outside of one.
-    """
-    found: Profile | None = None if context is None else context.meta.get(_READ)
-    return found
 
 
 def leave_out(context: click.Context) -> None:

@@ -94,7 +94,7 @@ async def play() -> list[Text]:
         run = bms.fleet.reboot(servers, rollout=ROLLOUT)
         display = Display(
             "reboot",
-            MemoryRun(run, [], "servers.reboot"),
+            MemoryRun(run, [], verb="reboot", operation="servers.reboot"),
             bms,
             screen,
             operation="servers.reboot",

@@ -74,7 +74,7 @@ def test_every_call_is_listed_with_its_limit_and_its_chapter() -> None:
 
 
 def test_the_statuses_that_completion_offers_are_the_documented_ones() -> None:
-    from bms_async.cli.options import statuses_known
+    from bms_async.cli.declaring import statuses_known
 
     assert statuses_known() == [status.value for status in bms_async.ServerStatus]
 

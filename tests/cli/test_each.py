@@ -52,6 +52,9 @@ def test_servers_are_renamed_as_a_file_says(cloud: Bms, tmp_path: Path) -> None:
     piped = cloud("servers", "rename", "--from", "-", "-y", "-q", text="db-1,db-3\n")
     assert (piped.code, piped.out) == (0, "")
     assert shown(cloud, one)["name"] == "db-3"
+    file.write_bytes(f'ID;Name\r\n{one};db-6\r\n{other};"db-7"\r\n'.encode("utf-16"))
+    assert cloud("servers", "rename", "--from", str(file), "-y", "-q").code == 0
+    assert [shown(cloud, each)["name"] for each in (one, other)] == ["db-6", "db-7"]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_servers_are_renamed_as_a_file_says(cloud: Bms, tmp_path: Path) -> None:
         (["--from", "-"], "id,name\n\na;b\n", "--from -, line 3: expected a line such as ID,web-1; got a;b"),
         (["--from", "-"], "\n", "nothing is in it; expected lines such as ID,web-1"),
         (["--from", "-"], "a,b c\n", "expected 1 to 63"),
-        (["--from", "no-such-file"], "", "--from no-such-file: it cannot be read"),
+        (["--from", "no-such-file"], "", "--from no-such-file: cannot be read"),
         (["a", "--to", "b", "--abort-sample", "3"], "", "expected --abort-above beside it"),
         (["a", "--to", "b", "--tag", "c"], "", "expected one source of servers, got ids and filters"),
     ],
@@ -111,6 +114,7 @@ def test_a_tag_is_added_and_removed_and_who_has_none_is_left_as_it_is(cloud: Bms
     assert sorted(cloud.ids("blue")) == sorted(ids[5:])
     again = cloud("servers", "untag", "blue", *ids[:6], "-y")
     assert again.code == 0
+    assert again.out.startswith("untag: 6 servers of project")
     assert "5 servers were as asked before" in again.err
     assert cloud("servers", "untag", "blue", NO_SERVER).code == 1
 

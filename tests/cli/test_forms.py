@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bms_async.cli.acting.answers import find_rows, is_secret, mask_secrets, table_of
 from bms_async.cli.acting.any_call import guess_service
-from bms_async.cli.options import complete_columns
+from bms_async.cli.declaring import complete_columns
 from bms_async.cli.terminal import output, rows
 from bms_async.cli.terminal.cells import cell_len
 from bms_async.cli.terminal.exit import UsageError

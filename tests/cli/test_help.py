@@ -10,7 +10,9 @@ import pytest
 
 from bms_async.cli.app import app
 from bms_async.cli.app_help import all_commands
+from bms_async.cli.ending import CODES
 from bms_async.cli.guides import TOPICS
+from bms_async.cli.terminal.exit import Code
 from tests.cli._helpers import Bms
 
 PACKAGE = Path(__file__).parents[2] / "bms_async"
@@ -52,7 +54,8 @@ def test_help_settings_names_each_variable_that_the_package_reads(nowhere: Bms) 
 
 def test_help_exit_codes_names_each_code(nowhere: Bms) -> None:
     shown = nowhere("help", "exit-codes").out
-    assert set(re.findall(r"^  (\d+) ", shown, re.MULTILINE)) == {"0", "1", "2", "3", "4", "130", "141"}
+    assert set(re.findall(r"^  (\d+) ", shown, re.MULTILINE)) == {str(int(code)) for code in Code}
+    assert [code for code, _, _ in CODES] == [str(int(code)) for code in Code]
 
 
 @pytest.mark.parametrize("action", ["stop", "reboot"])

@@ -183,16 +183,14 @@ def test_lists_are_called_by_their_run_stay_in_their_folder_and_are_kept_for_a_m
     os.utime(old, (now - 31 * 86400, now - 31 * 86400))
     os.utime(young, (now - 29 * 86400, now - 29 * 86400))
     names = ["bms-stop-1", "../../etc/x", "nightly", "n" * 200]
-    written = [
-        keep_list(name_of_list(name, "the id", "servers.stop"), "what\nit is", ["x # FAILED\n"]) for name in names
-    ]
+    written = [keep_list(name_of_list(name, "the id", "stop"), "what\nit is", ["x # FAILED\n"]) for name in names]
     assert all(path.parent == folder and len(path.name) < 120 for path in written)
     assert len(set(written)) == 4
     assert written[0].name == "bms-stop-1.txt"
     assert written[0].read_text() == "# what\n# it is\nx # FAILED\n"
     assert (old.exists(), young.exists()) == (False, True)
     # Two clouds may each have a run of one name.
-    assert name_of_list("nightly", "one", "servers.stop") != name_of_list("nightly", "other", "servers.stop")
+    assert name_of_list("nightly", "one", "stop") != name_of_list("nightly", "other", "stop")
 
 
 async def test_a_run_that_is_really_called_last_wins(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

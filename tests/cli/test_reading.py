@@ -96,7 +96,7 @@ def test_quotas_are_told(cloud: Bms) -> None:
 def test_login_says_who_one_is_and_what_one_may(cloud: Bms) -> None:
     ended = cloud("login")
     assert (ended.code, ended.err) == (0, "")
-    assert "credentials  StaticToken(***)" in ended.out
+    assert "credentials  token\n" in ended.out
     assert "(simulated)" in ended.out
     assert "  allowed  servers.list\n" in ended.out
     assert "servers.stop: bms:servers:stop" in ended.out
@@ -117,6 +117,7 @@ def test_login_by_a_password_and_by_an_access_key(tmp_path: Path) -> None:
             bms = Bms({**endpoint, **right}, tmp_path)
             ended = bms("login")
             assert (ended.code, "allowed  servers.list" in ended.out) == (0, True), ended
+            assert re.search(r"(?m)^credentials  (password of user \w+|access key \w{4}\.\.\.)$", ended.out)
             assert right[secret] not in ended.out + ended.err
             ended = bms("login", changes={secret: "a-wrong-secret"})
             assert ended.code == 3

@@ -392,7 +392,8 @@ def print_blocked(*groups: str, as_json: bool = False) -> None:
         failures.add(Outcome(server_id=f"s-{number}", state=OutcomeState.SKIPPED, error=error))
     counts = {**dict.fromkeys(OutcomeState, 0), OutcomeState.SKIPPED: len(groups)}
     results = Results(
-        action="servers.reboot",
+        verb="reboot",
+        operation="servers.reboot",
         key=None,
         servers=len(groups),
         by_state=counts,

@@ -12,12 +12,12 @@ from anyio import current_time
 from bms_async import BmsClient, StaticToken
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
+from bms_async.cli.access.learning import learn_servers
 from bms_async.cli.acting.pairs import read_rows
 from bms_async.cli.following.chosen import look_at
 from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
 from bms_async.cli.selection.filters import Filters, make_filters, split
 from bms_async.cli.selection.ids import Given, read_excluded, read_given
-from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.selection.listing import find_ids
 from bms_async.cli.selection.names import resolve
 from bms_async.cli.selection.words import Word

@@ -8,15 +8,18 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from bms_async import (
+    AkSkAuth,
     ApiError,
     AuthenticationError,
     BmsClient,
     BmsError,
     ConfigurationError,
+    PasswordAuth,
     PermissionDeniedError,
     TransportError,
 )
 from bms_async.api import operations
+from bms_async.auth import Auth
 from bms_async.cli.terminal.exit import Code, explain_error, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write
@@ -27,7 +30,7 @@ from bms_async.config import Settings
 from bms_async.models import read_datetime
 
 from .cloud import open_client, read_settings
-from .refusals import note_refusal
+from .refusals import describe_credentials, note_refusal
 from .whoami import read_token
 
 __all__ = ["TABLE", "log_in"]
@@ -80,7 +83,7 @@ def log_in(*, cloud: str | None, output: OutputOptions) -> int:
             project = await _name_of(bms, bms.project_id or "") if allowed else None
         facts = _describe(settings, bms.project_id, project, token)
         if output.is_default:
-            _print_report(facts, checks, allowed=allowed)
+            _print_report(facts, checks, settings.auth, allowed=allowed)
         else:
             reads = {check.call: True if check.error is None else str(check.error) for check in checks}
             record: Mapping[str, object] = {**facts, "reads": reads}
@@ -132,7 +135,7 @@ def _describe(
     expires = read_datetime(token.get("expires_at"))
     return {
         "endpoint": settings.endpoint,
-        "credentials": repr(settings.auth),
+        "credentials": describe_credentials(settings.auth).removeprefix("the "),
         "user": user.get("name") if isinstance(user, dict) else None,
         "project_id": project_id,
         "project_name": project,
@@ -141,10 +144,10 @@ def _describe(
     }
 
 
-def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
+def _print_report(facts: Mapping[str, object], checks: list[Check], auth: Auth, *, allowed: bool) -> None:
     known = [facts["project_id"], f"({facts['project_name']})" if facts["project_id"] else facts["project_name"]]
     project = strip_control_chars(" ".join(str(each) for each in known if each and each != "(None)")) or "-"
-    lines = [f"endpoint     {facts['endpoint']}", f"credentials  {facts['credentials']}"]
+    lines = [f"endpoint     {facts['endpoint']}", f"credentials  {strip_control_chars(str(facts['credentials']))}"]
     if facts["user"]:
         lines.append(f"user         {strip_control_chars(str(facts['user']))}")
     lines.append(f"project      {project}")
@@ -152,7 +155,7 @@ def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: 
     until = (
         f"until {facts['expires_at']}, {duration(seconds)} from now"
         if isinstance(seconds, int)
-        else _describe_lifetime(facts)
+        else _describe_lifetime(auth)
     )
     lines += [f"valid        {until}", ""]
     for check in checks:
@@ -176,9 +179,9 @@ def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: 
     write("\n".join(lines) + "\n")
 
 
-def _describe_lifetime(facts: Mapping[str, object]) -> str:
-    if "AkSk" in str(facts["credentials"]):
+def _describe_lifetime(auth: Auth) -> str:
+    if isinstance(auth, AkSkAuth):
         return "until the access key is withdrawn"
-    if "Password" in str(facts["credentials"]):
+    if isinstance(auth, PasswordAuth):
         return "as long as the password; tokens are renewed"
     return "for 24 hours from when the token was issued; the cloud does not say when that was"

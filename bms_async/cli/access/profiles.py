@@ -11,10 +11,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bms_async.cli.shared import config_file
+from bms_async.cli.context import PROFILE_READ, config_file
 from bms_async.cli.terminal.forms import FORMS
+
+if TYPE_CHECKING:
+    import click
 
 __all__ = [
     "KEYS",
@@ -26,6 +29,7 @@ __all__ = [
     "find_profile",
     "find_section",
     "key_pattern",
+    "profile_of",
     "read_config",
 ]
 
@@ -253,6 +257,16 @@ def find_profile(typed: str | None) -> Profile | None:
     config = read_config(path)
     name = name or config.tree.get("default_profile")
     return None if name is None else Profile(name, typed is not None, config.check(name))
+
+
+def profile_of(context: click.Context | None) -> Profile | None:
+    """Return the profile that sets options of a command; None if none does.
+
+    Args:
+        context: The command; None outside of one.
+    """
+    found: Profile | None = None if context is None else context.meta.get(PROFILE_READ)
+    return found
 
 
 def find_section(lines: list[str], profile: str | None) -> tuple[int, int]:

@@ -14,10 +14,12 @@ from typing import Final
 import click
 
 from bms_async import ConfigurationError
-from bms_async.cli.shared import CLOUD, profile_of
+from bms_async.cli.context import CLOUD
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.config import Settings, read_cloud, read_environment
+
+from .profiles import profile_of
 
 __all__ = ["IncompleteError", "chosen_by", "read_settings"]
 

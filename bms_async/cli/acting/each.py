@@ -163,7 +163,7 @@ class _Command:
         run = task.begin(self._cloud.bms, servers, wanted)
         follower = Follower(
             task.verb,
-            MemoryRun(run, jobs, task.operation),
+            MemoryRun(run, jobs, verb=task.verb, operation=task.operation),
             self._cloud,
             self._screen,
             output=options.output,

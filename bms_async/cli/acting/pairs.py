@@ -1,16 +1,17 @@
-"""Files that have a server and something about it in each line, such as its new name."""
+"""Files that have a server and something about it in each line, such as its new name.
+
+They are read as files of servers are: UTF-8 or UTF-16, any line ends, and tabs, semicolons or commas between cells.
+"""
 
 from __future__ import annotations
 
 import csv
-import io
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from bms_async.cli.selection.id_files import decode
+from bms_async.cli.selection.id_files import DELIMITERS, content_lines, decode
+from bms_async.cli.selection.ids import read_bytes
 from bms_async.cli.terminal.exit import UsageError
-from bms_async.cli.terminal.files import read_bounded, read_file
 from bms_async.cli.terminal.texts import strip_control_chars
 
 __all__ = ["Row", "read_rows"]
@@ -47,33 +48,29 @@ def read_rows(option: str, file: str, *, names: Sequence[str], example: str, opt
         UsageError: The file cannot be read, a line is not as it has to be, or there is none.
     """
     label = f"{option} {file}"
-    try:
-        text = decode(read_bounded(sys.stdin.buffer) if file == "-" else read_file(file), label)
-        rows = list(_read(io.StringIO(text, newline=""), label, names, example, optional))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{label}: it cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not rows:
+    lines = list(content_lines(decode(read_bytes(option, file), label)))
+    if not lines:
         raise UsageError(f"{label}: nothing is in it; expected lines such as {example}")
+    delimiter = next((mark for mark in DELIMITERS if mark in lines[0][1]), ",")
+    reader = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
+    rows, most = list[Row](), 1 + len(names)
+    try:
+        for index, cells in enumerate(reader):
+            row, where = [cell.strip() for cell in cells], f"{label}, line {lines[reader.line_num - 1][0]}"
+            if not any(row):
+                continue
+            heading = [cell.lower() for cell in row]
+            if not index and heading[0] in _SERVER and heading[1:] == list(names[: len(row) - 1]):
+                continue
+            while len(row) > most - optional and not row[-1]:
+                row.pop()
+            if not most - optional <= len(row) <= most or not all(row):
+                got = strip_control_chars(delimiter.join(cells)[:_SHOWN])
+                raise UsageError(f"{where}: expected a line such as {example}; got {got}")
+            rows.append(Row(where, row[0], row[1:]))
+    except csv.Error:
+        line = lines[min(reader.line_num, len(lines)) - 1][0]
+        raise UsageError(f"{label}, line {line}: expected cells whose quotes are closed") from None
+    if not rows:
+        raise UsageError(f"{label}: nothing is in it but a heading; expected lines such as {example}")
     return rows
-
-
-def _read(lines: Iterable[str], label: str, names: Sequence[str], example: str, optional: int) -> Iterator[Row]:
-    most = 1 + len(names)
-    reader = csv.reader("\n" if line.lstrip().startswith("#") else line for line in lines)
-    is_first = True
-    for cells in reader:
-        row = [cell.strip() for cell in cells]
-        if not any(row):
-            continue
-        heading = [cell.lower() for cell in row]
-        if is_first and heading[0] in _SERVER and heading[1:] == list(names[: len(row) - 1]):
-            is_first = False
-            continue
-        is_first = False
-        while len(row) > most - optional and not row[-1]:
-            row.pop()
-        where = f"{label}, line {reader.line_num}"
-        if not most - optional <= len(row) <= most or not all(row):
-            got = strip_control_chars(",".join(cells)[:_SHOWN])
-            raise UsageError(f"{where}: expected a line such as {example}; got {got}")
-        yield Row(where, row[0], row[1:])

@@ -14,6 +14,7 @@ import msgspec
 
 from bms_async import DurableOptions, DurableRun, JobHandle
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.learning import check_credentials
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.chosen import look_at
@@ -26,7 +27,6 @@ from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.runs.durable import (
     begin_run,
     carry_on,
-    check_credentials,
     find_resumable,
     find_run,
     kept_batch_size,
@@ -209,7 +209,7 @@ class _PowerCommand:
         key = await resolve_key(self._cloud, key, action=self._action, only_open=True)
         run = await find_resumable(bms, self._action, key)
         left = (run.progress.total or 0) - run.progress.done
-        await check_credentials(bms)
+        await check_credentials(self._cloud)
         if options.dry_run:
             if run.is_rollout:
                 raise UsageError(
@@ -292,7 +292,7 @@ class _PowerCommand:
         run = begin(servers, **wanted)
         follower = Follower(
             self._action,
-            MemoryRun(run, jobs, f"servers.{self._action}"),
+            MemoryRun(run, jobs, verb=self._action, operation=f"servers.{self._action}"),
             self._cloud,
             self._screen,
             output=options.output,

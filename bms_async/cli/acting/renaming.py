@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import anyio.lowlevel
-
 from bms_async import BmsClient
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
+from bms_async.cli.access.slowly import slowly
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.texts import strip_control_chars
@@ -24,7 +23,6 @@ from .task import CallOne, CallTask, by_id, check_argument
 
 __all__ = ["rename"]
 
-_YIELD_EVERY: Final = 500
 _PLACE: Final = re.compile(r"\{(n|id)(?::(0?[1-9]))?\}")
 
 
@@ -91,13 +89,11 @@ async def _names_of(ids: Sequence[str], template: str, first: int) -> Mapping[st
     if not places and len(ids) > 1:
         raise UsageError(f"--to {template}: {len(ids):,} servers would have one name; put {{n}} or {{id}} into it")
     names: dict[str, str] = {}
-    for number, server_id in enumerate(ids, first):
+    async for number, server_id in slowly(enumerate(ids, first)):
         values = {"n": number, "id": server_id}
         name = _PLACE.sub(lambda place: _filled(place, values), template)  # noqa: B023 - called at once
         check_argument(lambda: check_name("--to", name))  # noqa: B023 - called at once
         names[canonical_id(server_id)] = name
-        if number % _YIELD_EVERY == 0:
-            await anyio.lowlevel.checkpoint()
     return names
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypedDict, TypeVar
 
-import anyio.lowlevel
-
 from bms_async import BmsClient, FleetRun, InvalidRequestError, JobHandle, Rollout
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
+from bms_async.cli.access.slowly import slowly
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError, in_words_of_a_shell
 from bms_async.models.ids import canonical_id
@@ -32,8 +31,6 @@ class RunArguments(TypedDict, total=False):
 
 T = TypeVar("T")
 
-_YIELD_EVERY = 500
-
 
 async def by_id(wishes: Mapping[str, T], ids: Iterable[str], known: KnownServers) -> dict[str, T]:
     """Return what a file says of servers by their ids, where it may call them by their names.
@@ -47,9 +44,7 @@ async def by_id(wishes: Mapping[str, T], ids: Iterable[str], known: KnownServers
         UsageError: It has one of them by its id and its name.
     """
     found: dict[str, T] = {}
-    for index, server_id in enumerate(map(canonical_id, ids)):
-        if index % _YIELD_EVERY == 0:
-            await anyio.lowlevel.checkpoint()
+    async for server_id in slowly(map(canonical_id, ids)):
         name = known.get(server_id).name
         if server_id in wishes and name in wishes and name != server_id:
             raise UsageError(f"--from: {known.label(server_id)} is there by its id and its name; leave out one")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
-import anyio.lowlevel
 import msgspec
 
 from bms_async import ApiError, BmsClient, FleetError, JobHandle
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
+from bms_async.cli.access.slowly import slowly
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.models.ids import canonical_id
@@ -31,7 +31,6 @@ from .task import CallOne, CallTask, by_id, check_argument
 __all__ = ["attach", "detach"]
 
 _ATTACHED_ALREADY: Final = "BMS.1009"
-_YIELD_EVERY: Final = 500
 
 
 class _Volume(msgspec.Struct, frozen=True):
@@ -146,20 +145,16 @@ class _Detach(_VolumeTask):
         servers = await super().prepare(cloud, servers)
         ids = servers if isinstance(servers, list) else [server.id for server in servers]
         disks, left = await read_disks(cloud.bms, ids), dict[str, None]()
-        for index, server_id in enumerate(ids):
+        async for server_id in slowly(ids):
             if self._has_any(server_id, disks.get(canonical_id(server_id)), cloud.known):
                 left[server_id] = None
-            if index % _YIELD_EVERY == 0:
-                await anyio.lowlevel.checkpoint()
         self.unchanged += len(ids) - len(left)
         if isinstance(servers, list):
             return list(left)
         listed = ListedServers()
-        for index, server in enumerate(servers):
+        async for server in slowly(servers):
             if server.id in left:
                 listed.append(server)
-            if index % _YIELD_EVERY == 0:
-                await anyio.lowlevel.checkpoint()
         return listed
 
     def make_call(self, bms: BmsClient) -> CallOne:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio.lowlevel
 
 from bms_async.cli.access.known import KnownServer
+from bms_async.cli.access.slowly import slowly
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write_aside
 from bms_async.cli.terminal.rows import RowWriter, Table, write_record
@@ -82,7 +83,7 @@ async def look_at(cloud: OpenClient, action: str, ids: Sequence[str], missing: S
         missing: Those that the cloud says it does not have.
     """
     statuses, zones = Counter[str](), Counter[str]()
-    async for server_id in _slowly(ids):
+    async for server_id in slowly(ids):
         known = cloud.known.get(server_id)
         statuses[known.status or "unknown"] += 1
         zones[known.zone or "unknown"] += 1
@@ -154,11 +155,3 @@ def _counted(counts: Mapping[str, int]) -> str:
     if len(counts) > _MOST_KINDS:
         shown.append(f"{sum(list(counts.values())[_MOST_KINDS:]):,} others")
     return ", ".join(shown)
-
-
-async def _slowly(ids: Iterable[str]) -> AsyncIterator[str]:
-    """Iterate over many ids without keeping the event loop."""
-    for index, server_id in enumerate(ids):
-        if index % _AT_ONCE == _AT_ONCE - 1:
-            await anyio.lowlevel.checkpoint()
-        yield server_id

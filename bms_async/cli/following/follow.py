@@ -12,7 +12,7 @@ import anyio.to_thread
 from rich.text import Text
 
 from bms_async import JournalError, Outcome, OutcomeState
-from bms_async.cli.selection.learning import learn_servers
+from bms_async.cli.access.learning import learn_servers
 from bms_async.cli.terminal.exit import Code, discard_output, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import is_terminal, write, write_aside
@@ -162,7 +162,7 @@ class Follower:
         if servers and not stop.has_let_go:
             native = self._operation.startswith("nova.")
             await learn_servers(self._cloud, servers.ids(), native=native)
-        lists = FailedLists(servers, self._run, self._operation, self._cloud)
+        lists = FailedLists(servers, self._run, self._action, self._cloud)
         kept = await lists.keep()
         has_lost_list = failed_to is not None and not await lists.write(Path(failed_to))
         has_lost_page = report is not None and not await self._write_page(Path(report))
@@ -191,7 +191,7 @@ class Follower:
         Args:
             failed_to: Where the list is written beside the state folder.
         """
-        lists = FailedLists(self._servers_left, self._run, self._operation, self._cloud)
+        lists = FailedLists(self._servers_left, self._run, self._action, self._cloud)
         await lists.keep()
         if failed_to is not None:
             await lists.write(Path(failed_to))
@@ -204,7 +204,8 @@ class Follower:
             return code
         run = self._run
         results = Results(
-            action=self._operation,
+            verb=self._action,
+            operation=self._operation,
             key=run.key,
             servers=self._servers,
             by_state=run.progress.by_state,

@@ -116,6 +116,7 @@ class MemoryRun:
     Args:
         run: The run.
         jobs: Its jobs, to which later ones are appended.
+        verb: What it does, in a word, such as ``untag``.
         operation: The call that does it.
     """
 
@@ -123,12 +124,12 @@ class MemoryRun:
     notes: Sequence[str] = ()
     is_sent_here = True
 
-    def __init__(self, run: FleetRun, jobs: Sequence[str], operation: str) -> None:
+    def __init__(self, run: FleetRun, jobs: Sequence[str], *, verb: str, operation: str) -> None:
         self._run = run
         self._jobs = jobs
         self._operation = operation
         self._has_let_go = False
-        self.list_name = name_of_list(None, None, operation)
+        self.list_name = name_of_list(None, None, verb)
 
     @property
     def progress(self) -> Progress:

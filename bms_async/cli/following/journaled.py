@@ -90,7 +90,7 @@ class WatchedRun:
     @property
     def list_name(self) -> str:
         """What the list of its servers that are not as asked is called: by its key."""
-        return name_of_list(self.key, self._run.id, self._run.action)
+        return name_of_list(self.key, self._run.id, self._run.action.removeprefix("servers."))
 
     async def stop_asking(self) -> None:
         """Only stop watching."""

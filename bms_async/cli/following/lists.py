@@ -26,14 +26,14 @@ class FailedLists:
     Args:
         servers: The servers.
         run: Their run.
-        operation: The call that it makes.
+        verb: What it does, in a word.
         cloud: The client.
     """
 
-    def __init__(self, servers: NotAsAsked, run: Followed, operation: str, cloud: OpenClient) -> None:
+    def __init__(self, servers: NotAsAsked, run: Followed, verb: str, cloud: OpenClient) -> None:
         self._servers = servers
         self._run = run
-        self._operation = operation
+        self._verb = verb
         self._cloud = cloud
         self._written: list[Path] = []
 
@@ -85,4 +85,4 @@ class FailedLists:
         count = pluralize(len(self._servers), "server")
         named = f" of the run {self._run.key}" if self._run.key is not None else ""
         when = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        return f"{self._operation}: {count}{named} not as asked, {self._cloud.place}, {when}"
+        return f"{self._verb}: {count}{named} not as asked, {self._cloud.place}, {when}"

@@ -117,16 +117,16 @@ def keep_list(name: str, head: str, lines: Iterable[str]) -> Path:
     return path
 
 
-def name_of_list(key: str | None, run_id: str | None, operation: str) -> str:
+def name_of_list(key: str | None, run_id: str | None, verb: str) -> str:
     """Return what the list of a run is called: by its key, which two clouds may both have, else by the time.
 
     Args:
         key: The key of the run in the journal; None if it is in none.
         run_id: Its id there.
-        operation: The call that it makes.
+        verb: What it does, in a word.
     """
     if key is None:
-        return f"{operation.removeprefix('servers.')}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+        return f"{verb}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     return key if key.startswith("bms-") or run_id is None else f"{key}.{_digest(run_id)}"
 
 

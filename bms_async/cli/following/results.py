@@ -30,7 +30,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run when the command ends.
 
     Attributes:
-        action: Such as ``servers.stop``.
+        verb: What was done, in a word, such as ``stop``.
+        operation: The call that did it, such as ``servers.stop``.
         key: Its key in the journal, None where it has none.
         servers: How many servers it has.
         by_state: How many of these have ended in each state.
@@ -42,7 +43,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         failed_to: The file that has a list of its servers that are not as asked; None if there is none.
     """
 
-    action: str
+    verb: str
+    operation: str
     key: str | None
     servers: int
     by_state: Mapping[OutcomeState, int]
@@ -85,7 +87,7 @@ def print_results(
         calls, polls = results.calls or (None, None)
         summary: dict[str, object] = {
             "type": "summary",
-            "action": results.action,
+            "action": results.operation,
             "run": results.key,
             "servers": results.servers,
             "left": results.left,
@@ -105,12 +107,11 @@ def print_results(
         rows.add_object(summary)
         rows.finish()
         return
-    action = results.action.removeprefix("servers.")
     states = [f"{count:,} {state.lower()}" for state, count in results.by_state.items() if count]
     if results.left:
         states.append(f"{results.left:,} not ended")
     servers, took = pluralize(results.servers, "server"), duration(results.seconds)
-    head = f"{action}: {servers} of {where} in {took}: {', '.join(states) or 'none'}"
+    head = f"{results.verb}: {servers} of {where} in {took}: {', '.join(states) or 'none'}"
     if quiet:
         if failures:
             counts = ", ".join(

@@ -11,6 +11,7 @@ import msgspec
 
 from bms_async import DurableRun, RunStatus
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.learning import learn_servers
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
@@ -20,7 +21,6 @@ from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.report_page.live import LivePage, serve_page
-from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions

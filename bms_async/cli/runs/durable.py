@@ -11,8 +11,6 @@ from bms_async import (
     DurableRun,
     InvalidRequestError,
     JournalError,
-    NotFoundError,
-    PermissionDeniedError,
     Rollout,
     RunStatus,
     Server,
@@ -40,10 +38,8 @@ if TYPE_CHECKING:
     from bms_async.cli.terminal.signals import SignalHandler
 
 __all__ = [
-    "NOBODY",
     "begin_run",
     "carry_on",
-    "check_credentials",
     "find_resumable",
     "find_run",
     "kept_batch_size",
@@ -51,9 +47,6 @@ __all__ = [
     "print_held",
     "wait_for_the_run",
 ]
-
-NOBODY = "00000000-0000-0000-0000-000000000000"
-"""The id of no server, to be read where none is at hand."""
 
 
 def kept_batch_size(wave: int | None) -> int:
@@ -63,20 +56,6 @@ def kept_batch_size(wave: int | None) -> int:
         wave: How many servers may be in flight at once.
     """
     return CheckedOptions(wave_size=wave).batch_size
-
-
-async def check_credentials(bms: BmsClient, server_id: str = NOBODY) -> None:
-    """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
-
-    Args:
-        bms: The client.
-        server_id: A server to read.
-    """
-    try:
-        await bms.servers.get(server_id)
-    except (InvalidRequestError, NotFoundError, PermissionDeniedError):
-        # A response came, and credentials that may not read a server may still stop it.
-        return
 
 
 async def begin_run(

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from bms_async import DurableRun, Outcome
+from bms_async.cli.access.learning import learn_servers
 from bms_async.cli.following.outcomes import outcome_table
-from bms_async.cli.selection.learning import learn_servers
 from bms_async.cli.terminal.exit import Code
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.rows import write_rows_aside

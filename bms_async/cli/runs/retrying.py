@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bms_async import DurableOptions, DurableRun, OutcomeState, Rollout
+from bms_async.cli.access.learning import check_credentials
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.plan import print_plan
@@ -21,7 +22,7 @@ from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 
-from .durable import carry_on, check_credentials, kept_batch_size, print_detached, wait_for_the_run
+from .durable import carry_on, kept_batch_size, print_detached, wait_for_the_run
 from .journal import made_up_key
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ async def retry_failed(
         _print_nothing_to_do(run)
         return Code.USAGE if retry.fail_if_none else Code.OK
     if not retry.detach:
-        await check_credentials(cloud.bms)
+        await check_credentials(cloud)
     # A wave that follows from the threshold is that of a larger fleet.
     wave = retry.wave or (None if run.wave_follows else run.wave_size)
     above = run.abort_above if retry.abort_above is None else retry.abort_above

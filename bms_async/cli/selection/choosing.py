@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
+from bms_async.cli.access.learning import check_credentials, learn_servers
+from bms_async.cli.access.slowly import slowly
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 from bms_async.models.ids import canonical_id
 
 from .filters import Filters
 from .ids import Given
-from .learning import check_credentials_by, learn_servers
 from .listing import list_chosen
 from .names import look_up_excluded, resolve
 from .words import Word
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Wish", "choose_servers", "leave_out"]
 
-T = TypeVar("T")
-
-_YIELD_EVERY: Final = 500
 _MOST_SHOWN: Final = 5
 
 
@@ -106,7 +103,7 @@ async def choose_servers(cloud: OpenClient, wish: Wish, screen: Screen) -> Choic
         return Choice(servers)
     ids = servers if isinstance(servers, list) else servers.ids
     if ids[0] not in cloud.known:
-        await check_credentials_by(cloud, ids[0], native=wish.native)
+        await check_credentials(cloud, ids[0], native=wish.native)
     return Choice(servers, await learn_servers(cloud, ids, native=wish.native))
 
 
@@ -134,9 +131,9 @@ def _why_none(wish: Wish) -> str:
 
 
 async def _leave_out(cloud: OpenClient, ids: list[str], excluded: Given, *, native: bool) -> list[str]:
-    chosen = {canonical_id(server_id) async for server_id in _slowly(ids)}
+    chosen = {canonical_id(server_id) async for server_id in slowly(ids)}
     named = await _names_of(cloud, ids)
-    strange = [word async for word in _slowly(excluded.words) if not _meant(word, chosen, named)]
+    strange = [word async for word in slowly(excluded.words) if not _meant(word, chosen, named)]
     # In a thread: there may be very many.
     unsure = (await anyio.to_thread.run_sync(Given, strange)).unsure
     if unsure:
@@ -144,7 +141,7 @@ async def _leave_out(cloud: OpenClient, ids: list[str], excluded: Given, *, nati
         await look_up_excluded(cloud, unsure, native=native)
         named = await _names_of(cloud, ids)
     left_out, strange = set[str](), list[Word]()
-    async for word in _slowly(excluded.words):
+    async for word in slowly(excluded.words):
         meant = _meant(word, chosen, named)
         left_out |= meant
         if not meant:
@@ -154,7 +151,7 @@ async def _leave_out(cloud: OpenClient, ids: list[str], excluded: Given, *, nati
         some = ", ".join(word.text for word in strange[:_MOST_SHOWN]) + (", ..." if len(strange) > _MOST_SHOWN else "")
         source = strip_control_chars(excluded.source)
         print_error(f"{len(strange):,} of {len(excluded):,} in {source} are none of these: {strip_control_chars(some)}")
-    return [server_id async for server_id in _slowly(ids) if canonical_id(server_id) not in left_out]
+    return [server_id async for server_id in slowly(ids) if canonical_id(server_id) not in left_out]
 
 
 def _meant(word: Word, chosen: set[str], named: dict[str, set[str]]) -> set[str]:
@@ -165,16 +162,8 @@ def _meant(word: Word, chosen: set[str], named: dict[str, set[str]]) -> set[str]
 
 async def _names_of(cloud: OpenClient, ids: Sequence[str]) -> dict[str, set[str]]:
     named: dict[str, set[str]] = {}
-    async for server_id in _slowly(ids):
+    async for server_id in slowly(ids):
         name = cloud.known.get(server_id).name
         if name:
             named.setdefault(name, set()).add(canonical_id(server_id))
     return named
-
-
-async def _slowly(items: Iterable[T]) -> AsyncIterator[T]:
-    """Iterate over many items without keeping the event loop."""
-    for index, item in enumerate(items):
-        if index % _YIELD_EVERY == _YIELD_EVERY - 1:
-            await anyio.lowlevel.checkpoint()
-        yield item

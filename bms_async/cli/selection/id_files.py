@@ -23,7 +23,7 @@ from bms_async.cli.terminal.texts import strip_control_chars
 
 from .words import READABLE, Word, shown
 
-__all__ = ["decode", "parse_servers"]
+__all__ = ["DELIMITERS", "content_lines", "decode", "parse_servers"]
 
 _IDS: Final = ("serverid", "server", "id", "uuid", "instanceid")
 _NAMES: Final = ("name", "servername")
@@ -41,7 +41,8 @@ _SPACE: Final = re.compile(r"\s*")
 _COMMENT: Final = re.compile(r"(?:(?<=\s)|^)#")
 _BETWEEN: Final = re.compile(r"[,;\s]+")
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_DELIMITERS: Final = ("\t", ";", ",")
+DELIMITERS: Final = ("\t", ";", ",")
+"""What may stand between two cells, the first that a line has."""
 
 
 class _Line(NamedTuple):
@@ -64,8 +65,7 @@ def parse_servers(data: bytes, source: str) -> list[Word]:
     Raises:
         UsageError: It cannot be read; the text says which line is to blame, and what was expected.
     """
-    text = decode(data, source)
-    lines = [_Line(number, line) for number, line in enumerate(_lines_of(text), 1) if _is_content(line)]
+    lines = [_Line(number, line) for number, line in content_lines(decode(data, source))]
     if not lines:
         return []
     if lines[0].text.lstrip()[0] in "[{":
@@ -76,14 +76,14 @@ def parse_servers(data: bytes, source: str) -> list[Word]:
 
 
 def decode(data: bytes, source: str) -> str:
-    """Return the text of a file, which is UTF-8, or UTF-16 with its mark.
+    """Return the text of a file or a pipe: UTF-8, or UTF-16 if a mark at its beginning says so.
 
     Args:
         data: Its bytes.
         source: What it is called in messages.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is no such text; the error says which line is to blame.
     """
     encoding = "utf-8"
     for bom, name in _BOMS:
@@ -105,13 +105,15 @@ def decode(data: bytes, source: str) -> str:
     return text
 
 
-def _lines_of(text: str) -> Sequence[str]:
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+def content_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text with their numbers, without empty lines and comments.
 
-
-def _is_content(line: str) -> bool:
-    stripped = line.strip()
-    return bool(stripped) and not stripped.startswith("#")
+    Args:
+        text: The text, with line ends of any system.
+    """
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield number, line
 
 
 def _named(source: str) -> str:
@@ -259,7 +261,7 @@ def _read_drawn_table(lines: Sequence[_Line], source: str) -> Iterator[Word]:
 def _read_rows(lines: Sequence[_Line], source: str) -> Iterator[Word]:
     """Read columns, or servers in a row."""
     first = _without_comment(lines[0].text)
-    delimiter = next((mark for mark in _DELIMITERS if mark in first), None)
+    delimiter = next((mark for mark in DELIMITERS if mark in first), None)
     apart = _GAP if _GAP.search(first.strip()) else _BLANK
     rows = _rows_of(lines, delimiter, apart, source)
     head = next(rows)
@@ -322,7 +324,7 @@ def _cells_of(line: _Line, source: str) -> Sequence[str]:
     text = _without_comment(line.text).strip()
     if '"' not in text:
         return [cell for cell in _BETWEEN.split(text) if cell]
-    delimiter = next((mark for mark in _DELIMITERS if mark in text), " ")
+    delimiter = next((mark for mark in DELIMITERS if mark in text), " ")
     return [cell for row in _rows_between([line], delimiter, source) for cell in row.cells if cell]
 
 

@@ -16,7 +16,7 @@ from .filters import Filters
 from .id_files import parse_servers
 from .words import Word
 
-__all__ = ["Given", "is_uuid", "read_excluded", "read_given", "reads_input"]
+__all__ = ["Given", "is_uuid", "read_bytes", "read_excluded", "read_given", "reads_input"]
 
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _INPUT: Final = "standard input"
@@ -78,13 +78,13 @@ def read_given(arguments: Sequence[str], file: str | None, *, filters: Filters |
     if filters:
         return None
     if file and file != "-":
-        return Given(parse_servers(_read_file("--file", file), file), file)
+        return Given(parse_servers(read_bytes("--file", file), file), file)
     if arguments and "-" not in arguments:
         return Given(map(_word, arguments))
     if not file and not arguments and sys.stdin.isatty():
         raise UsageError("expected servers: give ids or names, pipe them in, or use another option of --help")
     named = [_word(argument) for argument in arguments if argument != "-"]
-    return Given([*named, *parse_servers(_read_input(), _INPUT)], _INPUT)
+    return Given([*named, *parse_servers(read_bytes("--file", "-"), _INPUT)], _INPUT)
 
 
 def reads_input(arguments: Sequence[str], file: str | None, filters: Filters | None) -> bool:
@@ -110,7 +110,7 @@ def read_excluded(files: Sequence[str], *, reads_input: bool) -> Given | None:
             raise UsageError("--except is empty: expected a file; name one, or leave the option out")
         if file == "-" and (reads_input or files.count("-") > 1):
             raise UsageError("--except -: standard input is read for the servers already; name a file")
-        data = _read_input() if file == "-" else _read_file("--except", file)
+        data = read_bytes("--except", file)
         if not data.removeprefix(BOM_UTF8).strip():
             # What was to write it may have failed.
             raise UsageError(
@@ -130,15 +130,18 @@ def _word(argument: str) -> Word:
     return Word(text)
 
 
-def _read_file(option: str, file: str) -> bytes:
+def read_bytes(option: str, file: str) -> bytes:
+    """Return what is in a file, or in standard input.
+
+    Args:
+        option: The option that names it.
+        file: The file; ``-`` for standard input.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
     try:
-        return read_file(file)
+        return read_bounded(sys.stdin.buffer) if file == "-" else read_file(file)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{option} {file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _read_input() -> bytes:
-    try:
-        return read_bounded(sys.stdin.buffer)
-    except OSError as error:
-        raise UsageError(f"{_INPUT}: cannot be read: {error.strerror or error}") from error
+        label = _INPUT if file == "-" else f"{option} {file}"
+        raise UsageError(f"{label}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
-import anyio.lowlevel
 
 from bms_async import BmsError, DecodeError, InvalidRequestError, NotFoundError, PermissionDeniedError, Server
+from bms_async.cli.access.slowly import slowly
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.models.ids import canonical_id
@@ -36,7 +36,6 @@ _SEARCHABLE: Final = re.compile(r"[\w-][\w.-]*")
 
 _AT_ONCE: Final = 8
 _MOST_SHOWN: Final = 10
-_YIELD_EVERY: Final = 500
 
 
 class _Match(NamedTuple):
@@ -98,9 +97,7 @@ async def resolve(cloud: OpenClient, given: Given, *, native: bool = False, is_l
     if not is_lenient:
         await _make_sure(cloud, unknown, native=native)
     ids: dict[str, str] = {}
-    for index, word in enumerate(given.words):
-        if index % _YIELD_EVERY == _YIELD_EVERY - 1:
-            await anyio.lowlevel.checkpoint()
+    async for word in slowly(given.words):
         for server_id in (word.text,) if word.text in found.ids else found.by_name.get(word.text, (word.text,)):
             ids.setdefault(canonical_id(server_id), server_id)
     return list(ids.values())

@@ -11,6 +11,8 @@ import shlex
 import click
 from click.core import ParameterSource
 
+from bms_async.cli.context import CLOUD, PROFILE
+
 from .streams import print_error
 
 __all__ = ["print_command"]
@@ -26,11 +28,8 @@ def print_command(command: str) -> None:
     """
     context = click.get_current_context(silent=True)
     if context is not None:
-        typed = "".join(
-            f" --{name} {shlex.quote(context.meta[f'bms.{name}'])}"
-            for name in ("cloud", "profile")
-            if context.meta.get(f"bms.{name}")
-        )
+        named = {"--cloud": context.meta.get(CLOUD), "--profile": context.meta.get(PROFILE)}
+        typed = "".join(f" {option} {shlex.quote(name)}" for option, name in named.items() if name)
         command = re.sub(r"(^|\| )bms (?!-)", rf"\1bms{_escaped(typed)} ", command)
         journal = context.params.get("journal")
         is_typed = context.get_parameter_source("journal") is ParameterSource.COMMANDLINE

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 
 from bms_async import BmsError, InvalidRequestError, NotFoundError, PermissionDeniedError
 from bms_async.models.ids import canonical_id
 
-if TYPE_CHECKING:
-    from bms_async.cli.access.cloud import OpenClient
+from .slowly import slowly
 
-__all__ = ["check_credentials_by", "learn_servers"]
+if TYPE_CHECKING:
+    from .cloud import OpenClient
+
+__all__ = ["NOBODY", "check_credentials", "learn_servers"]
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The id of no server, to be read where none is at hand."""
 
 _FEW = 20
 """Servers that are read one by one; more are looked for in the list."""
@@ -22,8 +26,6 @@ _FEW = 20
 _AT_ONCE = 8
 _PATIENCE = 5.0
 """Seconds that names may delay a command for."""
-
-_YIELD_EVERY = 500
 
 
 async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool = False) -> list[str]:
@@ -41,7 +43,7 @@ async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool =
         The servers that the cloud says it does not have.
     """
     unknown: dict[str, str] = {}
-    async for server_id in _slowly(ids):
+    async for server_id in slowly(ids):
         if server_id not in cloud.known:
             unknown.setdefault(canonical_id(server_id), server_id)
     missing: list[str] = []
@@ -49,11 +51,11 @@ async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool =
         if len(unknown) <= _FEW:
             missing = await _read_each(cloud, list(unknown.values()), native=native)
         elif await _look_for(cloud, set(unknown), native=native):
-            missing = [server_id async for server_id in _slowly(unknown.values()) if server_id not in cloud.known]
+            missing = [server_id async for server_id in slowly(unknown.values()) if server_id not in cloud.known]
     return missing
 
 
-async def check_credentials_by(cloud: OpenClient, server_id: str, *, native: bool = False) -> None:
+async def check_credentials(cloud: OpenClient, server_id: str = NOBODY, *, native: bool = False) -> None:
     """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
 
     Args:
@@ -106,11 +108,3 @@ async def _look_for(cloud: OpenClient, wanted: set[str], *, native: bool) -> boo
     except BmsError:
         return False
     return True
-
-
-async def _slowly(ids: Iterable[str]) -> AsyncIterator[str]:
-    """Iterate over many ids without keeping the event loop."""
-    for index, server_id in enumerate(ids):
-        if index % _YIELD_EVERY == _YIELD_EVERY - 1:
-            await anyio.lowlevel.checkpoint()
-        yield server_id
