@@ -350,8 +350,8 @@ _PACKAGES = frozenset({
 })  # fmt: skip
 
 
-# What a client imports when it is first asked for it: a program has it before, for an import would hold its event loop,
-# and a command of `bms` that needs none of it has none.
+# A client imports these when they are first used. A program that takes the client from here has them before that, since
+# an import would hold its event loop; the command `bms` takes it from its module, and imports what it needs alone.
 _LATER = {"BmsClient": ("bms_async.fleet.native.nova", "bms_async.reconcile.wishes")}
 
 

@@ -182,7 +182,7 @@ def _retry(
     """
 
     def work() -> int:
-        from .acting.power_options import read_share
+        from .acting.common import read_share
         from .runs.commands import retry_run
         from .runs.retrying import RetryOptions
         from .selection.rollouts import make_rollout

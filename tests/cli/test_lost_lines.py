@@ -14,11 +14,10 @@ from bms_async.cli.access.known import KnownServers
 from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.followed import MemoryRun
 from bms_async.cli.following.outcomes import outcome_table
-from bms_async.cli.reading.jobs import _Watch
 from bms_async.cli.terminal import output, progress
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.progress import Screen
-from bms_async.cli.terminal.rows import RowWriter
+from bms_async.cli.terminal.row_stream import RowStream
 from bms_async.errors import JournalError
 from bms_async.fleet import Outcome, OutcomeState
 from bms_async.fleet.outcome import make_outcome
@@ -26,10 +25,11 @@ from bms_async.fleet.outcome import make_outcome
 LINE = '{"type":"job"}\n'
 
 
-def watch_with(lines: list[str]) -> _Watch:
-    watch = _Watch.__new__(_Watch)
-    watch._lines, watch._output_error, watch._screen = lines, None, Screen(quiet=True)
-    return watch
+def stream_with(line: str) -> RowStream[Outcome]:
+    """The rows of `bms jobs watch` and of a run, of which one waits to be written."""
+    stream = RowStream(outcome_table(KnownServers()), OutputOptions("jsonl"), Screen(quiet=True))
+    stream._lines.append(line)
+    return stream
 
 
 async def cancel_while(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -40,13 +40,13 @@ async def cancel_while(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_jobs_watch_loses_no_line_when_it_ends_while_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_line_is_lost_when_the_command_ends_while_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     monkeypatch.setattr(output, "write", written.append)
-    watch = watch_with([LINE])
-    await cancel_while(watch._write)
+    stream = stream_with(LINE)
+    await cancel_while(stream.write)
     with anyio.CancelScope(shield=True):
-        await watch._write()
+        await stream.write()
     assert written == [LINE]
 
 
@@ -56,10 +56,10 @@ async def test_the_line_would_be_lost_by_a_write_that_can_be_cancelled(monkeypat
     async def write_unshielded(text: str) -> None:
         await anyio.to_thread.run_sync(written.append, text)
 
-    monkeypatch.setattr("bms_async.cli.reading.jobs.write_aside", write_unshielded)
-    watch = watch_with([LINE])
-    await cancel_while(watch._write)
-    await watch._write()
+    monkeypatch.setattr("bms_async.cli.terminal.row_stream.write_aside", write_unshielded)
+    stream = stream_with(LINE)
+    await cancel_while(stream.write)
+    await stream.write()
     assert written == []
 
 
@@ -130,9 +130,8 @@ async def test_outcomes_that_came_before_the_journal_failed_are_written(monkeypa
     monkeypatch.setattr(output, "write", written.append)
     follower = Follower.__new__(Follower)
     received: list[Outcome] = []
-    follower._run, follower._no_output, follower._received, follower._lines = _BrokenRun(), None, -100, []
-    follower._screen = Screen(quiet=True)
-    follower._rows = RowWriter(outcome_table(KnownServers()), OutputOptions("jsonl"), out=follower._lines.append)
+    follower._run, follower._no_output, follower._received = _BrokenRun(), None, -100
+    follower._rows = RowStream(outcome_table(KnownServers()), OutputOptions("jsonl"), Screen(quiet=True))
     monkeypatch.setattr(follower, "_on_outcome", received.append)
     monkeypatch.setattr(_BrokenRun, "progress", type("P", (), {"done": 5}), raising=False)
     with pytest.raises(JournalError):

@@ -10,15 +10,11 @@ from contextlib import AsyncExitStack
 from itertools import islice
 from typing import Final
 
-from bms_async import JobHandle
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.chosen import look_at
-from bms_async.cli.following.follow import Follower
-from bms_async.cli.following.followed import MemoryRun
-from bms_async.cli.following.plan import note_usage, print_plan
-from bms_async.cli.following.terms import describe_terms
+from bms_async.cli.following.plan import print_plan
 from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.selection.choosing import Choice, Wish, choose_servers, leave_out
 from bms_async.cli.selection.ids import Given, read_excluded, read_given, reads_input
@@ -31,7 +27,8 @@ from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize
 
 from .common import CommonArguments, CommonOptions, check_common, read_common
-from .task import RunArguments, Task
+from .in_memory import run_in_memory
+from .task import Task
 
 __all__ = ["carry_out", "make_options"]
 
@@ -150,37 +147,17 @@ class _Command:
         return Code.USAGE if options.fail_if_none else Code.OK
 
     async def _run(self, servers: list[str] | ListedServers, bounds: Bounds) -> int:
-        options, task, jobs = self._options, self._task, list[str]()
-
-        def on_job(job: JobHandle) -> None:
-            jobs.append(job.id)
-
-        await note_usage(task.verb, self._cloud, operation=task.operation)
-        wanted: RunArguments = {"wave_size": options.wave, "abort_above": options.abort_above, "on_job": on_job}
-        if options.abort_sample is not None:
-            wanted["abort_sample"] = options.abort_sample
-        wanted["rollout"] = options.rollout
-        run = task.begin(self._cloud.bms, servers, wanted)
-        follower = Follower(
-            task.verb,
-            MemoryRun(run, jobs, verb=task.verb, operation=task.operation),
+        code = await run_in_memory(
+            self._task,
+            servers,
+            bounds,
+            self._options,
             self._cloud,
-            self._screen,
-            output=options.output,
-            wave=bounds.size,
-            batch=1,
-            servers=bounds.servers,
-            operation=task.operation,
-            polls=task.polls,
-            terms=describe_terms(wave=bounds.size, abort_above=options.abort_above, rollout=options.rollout),
+            stop=self._stop,
+            screen=self._screen,
             live=self._live,
         )
-        follower.heed(self._stop)
-        code = await follower.follow()
-        code = await follower.conclude(
-            code, quiet=options.quiet, report=options.report, stop=self._stop, failed_to=options.failed_to
-        )
-        if task.unchanged and not options.quiet:
+        if self._task.unchanged and not self._options.quiet:
             print_error(self._unchanged)
         return code
 

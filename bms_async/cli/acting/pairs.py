@@ -9,8 +9,8 @@ import csv
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bms_async.cli.selection.id_files import DELIMITERS, content_lines, decode
 from bms_async.cli.selection.ids import read_bytes
+from bms_async.cli.selection.text_lines import DELIMITERS, content_lines, decode
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.texts import strip_control_chars
 
@@ -51,12 +51,12 @@ def read_rows(option: str, file: str, *, names: Sequence[str], example: str, opt
     lines = list(content_lines(decode(read_bytes(option, file), label)))
     if not lines:
         raise UsageError(f"{label}: nothing is in it; expected lines such as {example}")
-    delimiter = next((mark for mark in DELIMITERS if mark in lines[0][1]), ",")
-    reader = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
+    delimiter = next((mark for mark in DELIMITERS if mark in lines[0].text), ",")
+    reader = csv.reader((line.text for line in lines), delimiter=delimiter, strict=True)
     rows, most = list[Row](), 1 + len(names)
     try:
         for index, cells in enumerate(reader):
-            row, where = [cell.strip() for cell in cells], f"{label}, line {lines[reader.line_num - 1][0]}"
+            row, where = [cell.strip() for cell in cells], f"{label}, line {lines[reader.line_num - 1].number}"
             if not any(row):
                 continue
             heading = [cell.lower() for cell in row]
@@ -69,8 +69,8 @@ def read_rows(option: str, file: str, *, names: Sequence[str], example: str, opt
                 raise UsageError(f"{where}: expected a line such as {example}; got {got}")
             rows.append(Row(where, row[0], row[1:]))
     except csv.Error:
-        line = lines[min(reader.line_num, len(lines)) - 1][0]
-        raise UsageError(f"{label}, line {line}: expected cells whose quotes are closed") from None
+        line = lines[min(reader.line_num, len(lines)) - 1]
+        raise UsageError(f"{label}, line {line.number}: expected cells whose quotes are closed") from None
     if not rows:
         raise UsageError(f"{label}: nothing is in it but a heading; expected lines such as {example}")
     return rows

@@ -6,22 +6,17 @@ whichever process dies, `--resume` goes on with it exactly. One server alone is 
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sized
 from contextlib import AsyncExitStack, nullcontext
 
 import msgspec
 
-from bms_async import DurableOptions, DurableRun, JobHandle
+from bms_async import DurableOptions, DurableRun
 from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
 from bms_async.cli.access.learning import check_credentials
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.chosen import look_at
-from bms_async.cli.following.follow import Follower, print_in_doubt
-from bms_async.cli.following.followed import MemoryRun
-from bms_async.cli.following.plan import note_usage, print_plan
-from bms_async.cli.following.terms import describe_terms
+from bms_async.cli.following.plan import print_plan
 from bms_async.cli.following.waves import print_waves
 from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.runs.durable import (
@@ -38,20 +33,22 @@ from bms_async.cli.runs.journal import NOTHING_SENT, open_journal
 from bms_async.cli.runs.last import resolve_key
 from bms_async.cli.runs.retrying import RetryOptions, retry_failed
 from bms_async.cli.runs.saved import SavedRun, is_file, key_of_file, read_resumed, resume_lock
+from bms_async.cli.runs.saved_texts import print_saved
 from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
 from bms_async.cli.selection.ids import Given, read_excluded, read_given, reads_input
 from bms_async.cli.selection.rollouts import ListedServers
-from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
-from bms_async.fleet import FleetOptions, batch_size
+from bms_async.fleet import batch_size
 
-from .power_options import Action, PowerOptions, check_options, read_share
+from .in_memory import run_in_memory
+from .power_options import Action, PowerOptions, check_options
+from .power_task import PowerTask
 
-__all__ = ["Action", "PowerOptions", "act", "read_share"]
+__all__ = ["act"]
 
 
 def act(action: Action, options: PowerOptions) -> int:
@@ -84,7 +81,7 @@ def act(action: Action, options: PowerOptions) -> int:
         async def main(stop: SignalHandler) -> int:
             async with AsyncExitStack() as stack:
                 runs = None
-                if _needs_journal(options, given) or _goes_on(options, file):
+                if options.needs_journal(given) or options.goes_on(file):
                     opening = open_journal(settings, options.journal, otherwise=NOTHING_SENT)
                     runs = await stack.enter_async_context(opening)
                 cloud = await stack.enter_async_context(open_client(settings, runs))
@@ -96,17 +93,6 @@ def act(action: Action, options: PowerOptions) -> int:
                     return await command.run(given, excluded)
 
         return run_interruptibly(main)
-
-
-def _goes_on(options: PowerOptions, file: str | None) -> bool:
-    """Return whether it goes on with a run in the journal, or with what such a run has left."""
-    return options.retry_failed is not None or (options.resume is not None and file is None)
-
-
-def _needs_journal(options: PowerOptions, servers: Sized | None) -> bool:
-    if options.no_journal or options.dry_run:
-        return False
-    return bool(options.key or options.detach or options.resume) or servers is None or len(servers) > 1
 
 
 class _PowerCommand:
@@ -138,7 +124,7 @@ class _PowerCommand:
         if options.resume is not None and saved is None:
             return await self._resume(options.resume)
         if saved is not None:
-            _describe_saved(saved, self._action, options.resume or "")
+            print_saved(saved, self._action, options.resume or "")
             if not given:
                 return Code.OK
         return await self._choose(given, excluded)
@@ -163,7 +149,7 @@ class _PowerCommand:
             return Code.OK
         is_safe = saved is None or saved.left is not None or self._action != "reboot"
         await self._confirm(len(servers), is_safe=is_safe, note=bounds.text)
-        if not _needs_journal(options, servers):
+        if not options.needs_journal(servers):
             return await self._run_in_memory(servers, bounds)
         return await self._run_in_journal(servers)
 
@@ -277,37 +263,16 @@ class _PowerCommand:
         return await self._carry_on(run)
 
     async def _run_in_memory(self, servers: list[str] | ListedServers, bounds: Bounds) -> int:
-        options, bms, jobs = self._options, self._cloud.bms, list[str]()
-
-        def on_job(job: JobHandle) -> None:
-            jobs.append(job.id)
-
-        await note_usage(self._action, self._cloud)
-        begin = {"start": bms.fleet.start, "stop": bms.fleet.stop, "reboot": bms.fleet.reboot}[self._action]
-        wanted: FleetOptions = {"wave_size": options.wave, "abort_above": options.abort_above}
-        wanted["verify"] = options.verify
-        if options.abort_sample is not None:
-            wanted["abort_sample"] = options.abort_sample
-        wanted |= {"rollout": options.rollout, "on_job": on_job}
-        run = begin(servers, **wanted)
-        follower = Follower(
-            self._action,
-            MemoryRun(run, jobs, verb=self._action, operation=f"servers.{self._action}"),
+        task = PowerTask(self._action, verify=self._options.verify)
+        return await run_in_memory(
+            task,
+            servers,
+            bounds,
+            self._options,
             self._cloud,
-            self._screen,
-            output=options.output,
-            wave=bounds.size,
-            batch=batch_size(bounds.size),
-            servers=bounds.servers,
-            terms=describe_terms(
-                wave=bounds.size, abort_above=options.abort_above, verify=options.verify, rollout=options.rollout
-            ),
+            stop=self._stop,
+            screen=self._screen,
             live=self._live,
-        )
-        follower.heed(self._stop)
-        code = await follower.follow()
-        return await follower.conclude(
-            code, quiet=options.quiet, report=options.report, stop=self._stop, failed_to=options.failed_to
         )
 
     async def _carry_on(self, run: DurableRun) -> int:
@@ -341,20 +306,3 @@ class _PowerCommand:
             print_error(note)
         if not self._options.yes and (count > 1 or not is_safe):
             await confirm(f"{self._action} {pluralize(count, 'server')} of {place.brief}?")
-
-
-def _describe_saved(saved: SavedRun, action: Action, file: str) -> None:
-    """Print what is not resumed of a run that an earlier version saved."""
-    if saved.left is None and action == "reboot":
-        print_error(
-            "the run was killed: servers that it was just asking for are left alone, so that none is rebooted twice"
-            if saved.is_certain
-            else "the run was killed: servers that it was just asking for may be rebooted twice"
-        )
-    if saved.in_doubt and action == "reboot":
-        print_in_doubt(saved.in_doubt)
-    if saved.jobs:
-        print_error(f"{pluralize(len(saved.jobs), 'job')} of the run was accepted before. To watch:")
-        print_command(f"bms jobs watch --from {shlex.quote(file)}")
-    if not saved.unasked:
-        print_error("no server of the run is left to be asked for")

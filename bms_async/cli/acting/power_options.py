@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Literal, TypeAlias
 
 from bms_async.cli.runs.last import check_new_key, check_typed_key
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.exit import UsageError
 
-from .common import CommonArguments, CommonOptions, check_common, read_common, read_share
+from .common import CommonArguments, CommonOptions, check_common, read_common
 
-__all__ = ["Action", "PowerArguments", "PowerOptions", "check_options", "make_power_options", "read_share"]
+__all__ = ["Action", "PowerArguments", "PowerOptions", "check_options", "make_power_options"]
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
 
@@ -55,6 +55,24 @@ class PowerOptions(CommonOptions, frozen=True, kw_only=True):
     retry_failed: str | None = None
     journal: str | None = None
     no_journal: bool = False
+
+    def goes_on(self, file: str | None) -> bool:
+        """Return whether the command goes on with a run in the journal, or with what such a run has left.
+
+        Args:
+            file: The file that is resumed; None if it is none.
+        """
+        return self.retry_failed is not None or (self.resume is not None and file is None)
+
+    def needs_journal(self, servers: Sized | None) -> bool:
+        """Return whether the command writes its run into the journal.
+
+        Args:
+            servers: The servers; None as long as they are not known.
+        """
+        if self.no_journal or self.dry_run:
+            return False
+        return bool(self.key or self.detach or self.resume) or servers is None or len(servers) > 1
 
 
 def make_power_options(typed: PowerArguments) -> PowerOptions:

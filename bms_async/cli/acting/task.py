@@ -62,6 +62,7 @@ class Task:
         asks_always: Whether it is confirmed for one server, too.
         loses_data: Whether it is confirmed by the number of servers, also for one alone.
         native: Whether the native list of OpenStack chooses the servers.
+        verify: Whether states are read back at the end.
         unchanged: How many servers turned out to be as asked already.
     """
 
@@ -71,6 +72,7 @@ class Task:
     asks_always: bool = False
     loses_data: bool = False
     native: bool = False
+    verify: bool = False
     unchanged: int = 0
 
     @property
@@ -107,6 +109,14 @@ class Task:
             known: What is known of them.
         """
         return iter(())
+
+    def batch(self, wave: int | None) -> int:  # noqa: ARG002 - mostly one
+        """Return how many servers one call takes at most.
+
+        Args:
+            wave: How many servers are under way at once; None for any number.
+        """
+        return 1
 
     def calls(self, ids: Sequence[str]) -> int:
         """Return how many calls there are for servers.

@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-from rich.text import Text
 
 from bms_async import JournalError, Outcome, OutcomeState
 from bms_async.cli.access.learning import learn_servers
-from bms_async.cli.terminal.exit import Code, discard_output, print_error
+from bms_async.cli.terminal.exit import Code, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import is_terminal, write, write_aside
+from bms_async.cli.terminal.output import is_terminal
 from bms_async.cli.terminal.progress import Screen
-from bms_async.cli.terminal.rows import RowWriter
+from bms_async.cli.terminal.row_stream import RowStream
 from bms_async.cli.terminal.signals import SignalHandler
-from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import duration
 
 from .display import Display
 from .followed import Followed
 from .lists import FailedLists
 from .not_as_asked import NotAsAsked
 from .outcomes import outcome_table
-from .results import Results, print_results
+from .pages import PageOfRun
+from .results import Results, failure_line, print_results
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
-    from bms_async.cli.report_page.head import PageHead
-    from bms_async.cli.report_page.history import CallHistory
-    from bms_async.cli.report_page.live import LivePage, LiveSource
+    from bms_async.cli.report_page.live import LivePage
 
-__all__ = ["Follower", "print_in_doubt"]
+__all__ = ["Follower"]
 
 _TICK = 0.25
 _YIELD_EVERY = 500
-_MAX_IN_DOUBT = 5
 LINGER = 5.0
 """Seconds that whoever looks at the page of the run has to see its end."""
 
@@ -78,15 +74,11 @@ class Follower:
         live: LivePage | None = None,
     ) -> None:
         self._action = action
-        self._terms = terms
         self._live = live
         self._operation = operation or f"servers.{action}"
         self._run = run
         self._screen = screen
-        self._lines: list[str] = []
-        self._rows = (
-            None if output.is_default else RowWriter(outcome_table(cloud.known), output, out=self._lines.append)
-        )
+        self._rows = RowStream(outcome_table(cloud.known), output, screen, self._on_lost)
         self._servers = servers
         self._cloud = cloud
         self._display = Display(
@@ -100,7 +92,10 @@ class Follower:
             batch=batch,
             servers=servers,
         )
-        self._servers_left = NotAsAsked()
+        self._page = PageOfRun(
+            run, self._display, cloud, verb=action, operation=self._operation, terms=terms, servers=servers
+        )
+        self._not_as_asked = NotAsAsked()
         self._no_output: Code | None = None
         self._received = 0
         self._stops_asking, self._lets_go = anyio.Event(), anyio.Event()
@@ -123,7 +118,7 @@ class Follower:
         """
         failure: JournalError | None = None
         if self._live is not None:
-            self._live.begin(self._live_source())
+            self._live.begin(self._page.live_source())
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._show)
@@ -139,12 +134,28 @@ class Follower:
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._screen.close()
-                await self._write(is_last=True)
+                await self._rows.write(is_last=True)
         if failure is not None:
             raise failure
         progress = self._run.progress
         is_success = all(state.is_success or not count for state, count in progress.by_state.items())
         return Code.OK if is_success and progress.done >= self._servers else Code.FAILED
+
+    async def see_through(self, stop: SignalHandler, *, quiet: bool, report: str | None, failed_to: str | None) -> int:
+        """Do all of it: heed signals, show the run to its end, print what came of it, and return the exit code.
+
+        Args:
+            stop: The signals.
+            quiet: Whether to print failures only.
+            report: As of `conclude`.
+            failed_to: As of `conclude`.
+
+        Raises:
+            JournalError: The run is in a journal that cannot be read any more.
+        """
+        self.heed(stop)
+        code = await self.follow()
+        return await self.conclude(code, quiet=quiet, report=report, stop=stop, failed_to=failed_to)
 
     async def conclude(
         self, code: int, *, quiet: bool, report: str | None, stop: SignalHandler, failed_to: str | None = None
@@ -158,21 +169,19 @@ class Follower:
             stop: The signal that ended it, if one did.
             failed_to: Where the list is written beside the state folder.
         """
-        servers = self._servers_left
+        servers = self._not_as_asked
         if servers and not stop.has_let_go:
             native = self._operation.startswith("nova.")
             await learn_servers(self._cloud, servers.ids(), native=native)
         lists = FailedLists(servers, self._run, self._action, self._cloud)
         kept = await lists.keep()
         has_lost_list = failed_to is not None and not await lists.write(Path(failed_to))
-        has_lost_page = report is not None and not await self._write_page(Path(report))
+        has_lost_page = report is not None and not await self._page.write(Path(report))
         if has_lost_list and code == Code.FAILED:
             code = Code.USAGE
         elif has_lost_list or has_lost_page:
             code = code or Code.USAGE
-        if self._rows is not None:
-            for _ in self._rows.in_order():
-                await self._write(is_last=True)
+        await self._rows.write_in_order()
         code = 128 + stop.number if stop.number else self._no_output or code
         code = self._print(code, quiet=quiet, kept=kept)
         if servers:
@@ -191,18 +200,18 @@ class Follower:
         Args:
             failed_to: Where the list is written beside the state folder.
         """
-        lists = FailedLists(self._servers_left, self._run, self._action, self._cloud)
+        lists = FailedLists(self._not_as_asked, self._run, self._action, self._cloud)
         await lists.keep()
         if failed_to is not None:
             await lists.write(Path(failed_to))
-        if self._servers_left:
+        if self._not_as_asked:
             lists.print_where()
 
     def _print(self, code: int, *, quiet: bool, kept: Path | None) -> int:
         """Print the results, and return the exit code."""
         if self._no_output is not None:
             return code
-        run = self._run
+        run, rows = self._run, self._rows.rows
         results = Results(
             verb=self._action,
             operation=self._operation,
@@ -217,24 +226,22 @@ class Follower:
             failed_to=None if kept is None else str(kept),
         )
         try:
-            if self._rows is not None and not self._rows.has_objects:
-                self._rows.finish()
-                write("".join(self._lines))
-                self._lines.clear()
+            if rows is not None and not rows.has_objects:
+                rows.finish()
+                self._rows.write_now()
             print_results(
                 results,
                 self._display.failures,
                 known=self._cloud.known,
                 where=self._cloud.place.brief,
                 quiet=quiet,
-                rows=self._rows,
+                rows=rows,
                 code=code,
             )
-            write("".join(self._lines))
-            self._lines.clear()
+            self._rows.write_now()
         except OSError as error:
-            return self._lose_output(error)
-        return code
+            self._rows.lose(error)
+        return self._no_output or code
 
     async def _stop_asking(self) -> None:
         await self._stops_asking.wait()
@@ -266,54 +273,36 @@ class Follower:
         try:
             async for outcome in self._run.outcomes():
                 self._on_outcome(outcome)
-                if self._rows is not None:
-                    self._rows.add(outcome)
-                has_all = self._lines and self._received >= self._run.progress.done
-                if has_all or len(self._lines) >= _YIELD_EVERY:
-                    await self._write()
+                if self._rows.rows is not None:
+                    self._rows.rows.add(outcome)
+                has_all = self._rows.waiting and self._received >= self._run.progress.done
+                if has_all or self._rows.waiting >= _YIELD_EVERY:
+                    await self._rows.write()
         finally:
             # What came before a journal failed, too.
-            await self._write()
+            await self._rows.write()
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._received += 1
-        self._servers_left.add(outcome)
+        self._not_as_asked.add(outcome)
         if self._live is not None:
             self._live.add(outcome)
         if outcome.seconds is not None and outcome.state is OutcomeState.SUCCEEDED:
             self._display.durations.add(outcome.seconds)
         explanation = self._display.failures.add(outcome)
         if explanation is not None and outcome.error is not None:
-            code = (strip_control_chars(outcome.reason), "red")
             self._screen.print_above(
-                Text.assemble(
-                    f"{self._cloud.known.label(outcome.server_id)} ", code, f": {strip_control_chars(explanation)}"
-                )
+                failure_line(self._cloud.known.label(outcome.server_id), outcome.reason, explanation)
             )
 
-    async def _write(self, *, is_last: bool = False) -> None:
-        # On one terminal rows would stand in the middle of the progress.
-        if not is_last and self._screen.is_live and is_terminal():
-            return
-        text = "".join(self._lines)
-        self._lines.clear()
-        if not text or self._no_output is not None:
-            return
-        try:
-            await write_aside(text)
-        except OSError as error:
-            self._lose_output(error)
-
-    def _lose_output(self, error: OSError) -> Code:
-        """Discard further output; return the exit code for that. A closed pipe ends the run, a full disk does not."""
-        discard_output()
+    def _on_lost(self, error: OSError) -> None:
+        """Note that nothing can be printed any more. A closed pipe ends the run, a full disk does not."""
         if isinstance(error, BrokenPipeError):
             self._no_output = Code.NO_READER
             self._lets_go.set()
         else:
             self._no_output = Code.USAGE
             self._screen.print_above(f"bms: results cannot be written any more: {error}; the run continues")
-        return self._no_output
 
     async def _show(self) -> None:
         while True:
@@ -330,54 +319,7 @@ class Follower:
         if self._screen.is_live:
             # Results on the same terminal follow, and repeat the rest of the block.
             await self._screen.draw(
-                self._display.block()[:1] if is_terminal() and self._rows is None else self._display.block()
+                self._display.block()[:1] if is_terminal() and self._rows.rows is None else self._display.block()
             )
         else:
             await self._screen.log(self._display.line())
-
-    async def _write_page(self, path: Path) -> bool:
-        from bms_async.cli.report_page.forms import write_report
-
-        try:
-            report = await self._run.report()
-            left, history = max(0, self._servers - len(report)), self._history()
-            write = partial(write_report, path, report, history, left, head=self._page_head(), known=self._cloud.known)
-            await anyio.to_thread.run_sync(write)
-        except (OSError, ImportError, JournalError) as error:
-            print_error(f"the report {path} was not written: {error}")
-            return False
-        return True
-
-    def _page_head(self) -> PageHead:
-        from bms_async.cli.report_page.head import head_of
-
-        return head_of(self._action, self._cloud.place, self._run.key, self._terms)
-
-    def _live_source(self) -> LiveSource:
-        from bms_async.cli.report_page.live import LiveSource
-
-        known, run = self._cloud.known, self._run
-        return LiveSource(
-            self._page_head(), known, self._operation, self._servers, lambda: run.progress.waits_for, self._history
-        )
-
-    def _history(self) -> CallHistory:
-        from bms_async.cli.report_page.history import CallHistory
-
-        return CallHistory(
-            operation=self._operation,
-            limit=self._display.limiter.limit,
-            started=self._display.started,
-            calls=tuple(self._display.samples[0]),
-            polls=tuple(self._display.samples[1]),
-            poll_limit=self._display.polls.limit,
-        )
-
-
-def print_in_doubt(servers: Sequence[str]) -> None:
-    """Print the servers that a resumed run leaves alone, since it is not known whether the cloud rebooted them."""
-    more = f" and {len(servers) - _MAX_IN_DOUBT:,} more" if len(servers) > _MAX_IN_DOUBT else ""
-    print_error(
-        f"{pluralize(len(servers), 'server')} may have been rebooted, since no response came; they are left alone:"
-    )
-    print_error(f"{' '.join(map(strip_control_chars, servers[:_MAX_IN_DOUBT]))}{more}", first="  ")

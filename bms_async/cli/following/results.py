@@ -18,7 +18,7 @@ from bms_async.errors.fleet import shown_group
 
 from .failures import Failures, Reason
 
-__all__ = ["Results", "plain_reasons", "print_results", "reason_line", "reason_lines"]
+__all__ = ["Results", "failure_line", "plain_reasons", "print_results", "reason_line", "reason_lines"]
 
 _MAX_MESSAGES = 3
 _MAX_MESSAGES_IN_JSON = 20
@@ -178,6 +178,19 @@ def reason_line(reason: Reason) -> Text:
     text = reason.messages[0].message.text if reason.messages else reason.meaning
     return Text.assemble(
         "  ", (f"{reason.total:,} {strip_control_chars(reason.code)}", "red"), f"  {strip_control_chars(text)}"
+    )
+
+
+def failure_line(label: str, code: str, explanation: str) -> Text:
+    """Return the line above the progress block about the first failure of its kind.
+
+    Args:
+        label: The server, for people.
+        code: The cloud's code or, without one, the name of the error or the state.
+        explanation: What it means, and what the cloud said.
+    """
+    return Text.assemble(
+        f"{strip_control_chars(label)} ", (strip_control_chars(code), "red"), f": {strip_control_chars(explanation)}"
     )
 
 

@@ -24,14 +24,15 @@ from bms_async import (
 from bms_async.cli.access.cloud import open_client, read_settings
 from bms_async.cli.following.display import PollHealth
 from bms_async.cli.following.failures import Failures
-from bms_async.cli.following.follow import print_in_doubt
-from bms_async.cli.following.results import reason_line, reason_lines
-from bms_async.cli.runs.saved import SavedRun, read_saved, restore_jobs
+from bms_async.cli.following.results import failure_line, reason_line, reason_lines
+from bms_async.cli.runs.saved import read_saved, restore_jobs
+from bms_async.cli.runs.saved_texts import print_unasked
 from bms_async.cli.terminal.again import print_command
-from bms_async.cli.terminal.exit import Code, UsageError, discard_output, print_error
+from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import is_terminal, write, write_aside
+from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.progress import Screen, draw_bar
+from bms_async.cli.terminal.row_stream import RowStream
 from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
@@ -89,8 +90,7 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, outpu
         output: The form of the rows; usually there are none, and the results are text for people.
         quiet: Whether to print failures only.
     """
-    lines: list[str] = []
-    rows = None if output.is_default else RowWriter(SUB_JOBS, output, out=lines.append)
+    RowWriter(SUB_JOBS, output)
     if bool(ids) == bool(file):
         raise UsageError("expected job ids, or --from with a file of saved jobs")
     saved = read_saved(file) if file else None
@@ -105,10 +105,11 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, outpu
             else:
                 handles = await _find(opened.bms, list(dict.fromkeys(ids)), opened.place.brief)
             with Screen(quiet=quiet) as screen:
-                code = await _Watch(opened.bms, handles, screen, rows, lines).follow(stop) if handles else Code.OK
-            if rows is not None and not handles:
-                rows.finish()
-                write("".join(lines))
+                stream = RowStream(SUB_JOBS, output, screen)
+                code = await _Watch(opened.bms, handles, screen, stream).follow(stop) if handles else Code.OK
+            if stream.rows is not None and not handles:
+                stream.rows.finish()
+                stream.write_now()
             if len(handles) < len(set(ids)):
                 code = code or Code.FAILED
         if stop.number:
@@ -116,7 +117,7 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, outpu
             print_error("the jobs continue in the cloud. To watch them again:")
             print_command(f"bms jobs watch {again}")
         elif saved is not None and saved.head is not None:
-            _print_unasked(file or "", saved.head.action, saved)
+            print_unasked(file or "", saved.head.action, saved)
         return code
 
     return run_interruptibly(main)
@@ -142,28 +143,21 @@ class _Watch:
         bms: The client.
         handles: The jobs.
         screen: Where the progress is shown.
-        rows: What makes text of the sub-jobs that end; None for none.
-        lines: Where it puts that text.
+        stream: The rows of the sub-jobs that end.
     """
 
     def __init__(
-        self,
-        bms: BmsClient,
-        handles: Sequence[JobHandle],
-        screen: Screen,
-        rows: RowWriter[EndedSubJob] | None,
-        lines: list[str],
+        self, bms: BmsClient, handles: Sequence[JobHandle], screen: Screen, stream: RowStream[EndedSubJob]
     ) -> None:
         self._polls = PollHealth(bms)
         self._handles = handles
         self._screen = screen
-        self._rows = rows
+        self._stream = stream
+        self._rows = stream.rows
         self._failures = Failures()
-        self._lines = lines
         self._known: dict[str, Job | None] = {}
         self._done = self._ended = self._lost = 0
         self._failed_jobs = 0
-        self._output_error: OSError | None = None
         self._began = anyio.current_time()
 
     async def follow(self, stop: SignalHandler) -> int:
@@ -179,16 +173,14 @@ class _Watch:
                     tasks.cancel_scope.cancel()
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                    await self._write()
+                    await self._stream.write()
                     if not self._screen.quiet:
                         await self._draw()
                     await self._screen.close()
-                    await self._write(is_last=True)
-        if self._rows is not None:
-            for _ in self._rows.in_order():
-                await self._write(is_last=True)
-        if self._output_error is not None:
-            raise self._output_error
+                    await self._stream.write(is_last=True)
+        await self._stream.write_in_order()
+        if self._stream.error is not None:
+            raise self._stream.error
         self._conclude()
         return Code.FAILED if self._failures or self._failed_jobs or self._lost else Code.OK
 
@@ -217,13 +209,7 @@ class _Watch:
             server, code = sub.server_id or "an unnamed server", ended.code
             first = self._failures.add_reason(code or "no code", ended.meaning, server, ended.message)
             if first is not None:
-                self._screen.print_above(
-                    Text.assemble(
-                        f"{strip_control_chars(server)} ",
-                        (strip_control_chars(code or ""), "red"),
-                        f": {strip_control_chars(first)}",
-                    )
-                )
+                self._screen.print_above(failure_line(server, code or "", first))
 
     def _on_end(self, handle: JobHandle, job: Job | None, error: BmsError | None) -> None:
         self._ended += 1
@@ -244,29 +230,15 @@ class _Watch:
 
     async def _show(self, scope: anyio.CancelScope) -> None:
         while True:
-            await self._write()
+            await self._stream.write()
             self._polls.sample()
-            if self._output_error is not None:
+            if self._stream.error is not None:
                 scope.cancel()
             if self._screen.is_live or self._screen.is_due():
                 await self._draw()
             else:
                 await self._screen.log()
             await anyio.sleep(_TICK)
-
-    async def _write(self, *, is_last: bool = False) -> None:
-        # On one terminal rows would stand in the middle of the progress.
-        if not is_last and self._screen.is_live and is_terminal():
-            return
-        text = "".join(self._lines)
-        self._lines.clear()
-        if not text or self._output_error is not None:
-            return
-        try:
-            await write_aside(text)
-        except OSError as error:
-            discard_output()
-            self._output_error = error
 
     async def _draw(self) -> None:
         total, so_far = self._total(), duration(anyio.current_time() - self._began)
@@ -297,7 +269,7 @@ class _Watch:
             summary = {"type": "summary", "jobs": len(self._handles), "ended": self._ended, "lost": self._lost}
             self._rows.add_object({**summary, "servers": self._done, "failed": failed})
             self._rows.finish()
-            write("".join(self._lines))
+            self._stream.write_now()
             if self._rows.has_objects:
                 return
         if self._screen.quiet:
@@ -317,12 +289,3 @@ def _print_missing(job_id: str, error: NotFoundError, where: str) -> None:
         f"there is no job {strip_control_chars(job_id)} in {where}: check the id; a new job may take some seconds "
         f"to appear, and an old one is deleted after a while{quote(error)}"
     )
-
-
-def _print_unasked(file: str, action: str, saved: SavedRun) -> None:
-    if saved.in_doubt and action == "servers.reboot":
-        print_in_doubt(saved.in_doubt)
-    if left := len(saved.unasked):
-        name = action.removeprefix("servers.")
-        print_error(f"{pluralize(left, 'server')} of that run were not asked for. To resume the run with them:")
-        print_command(f"bms {name} --resume {shlex.quote(file)}")

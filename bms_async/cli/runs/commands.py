@@ -168,9 +168,7 @@ def watch_run(
                 terms=describe_terms(wave=run.wave_size, abort_above=run.abort_above, is_rollout=run.is_rollout),
                 live=live,
             )
-            follower.heed(stop)
-            code = await follower.follow()
-            return await follower.conclude(code, quiet=quiet, report=report, stop=stop, failed_to=failed_to)
+            return await follower.see_through(stop, quiet=quiet, report=report, failed_to=failed_to)
 
     return _with_journal(options, work)
 

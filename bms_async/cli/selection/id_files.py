@@ -9,7 +9,6 @@ Without a header a row has columns if exactly one of its cells is a UUID; else e
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,9 +20,10 @@ import msgspec
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.texts import strip_control_chars
 
+from .text_lines import DELIMITERS, Line, content_lines, decode
 from .words import READABLE, Word, shown
 
-__all__ = ["DELIMITERS", "content_lines", "decode", "parse_servers"]
+__all__ = ["parse_servers"]
 
 _IDS: Final = ("serverid", "server", "id", "uuid", "instanceid")
 _NAMES: Final = ("name", "servername")
@@ -40,14 +40,6 @@ _BLANK: Final = re.compile(r"\s+")
 _SPACE: Final = re.compile(r"\s*")
 _COMMENT: Final = re.compile(r"(?:(?<=\s)|^)#")
 _BETWEEN: Final = re.compile(r"[,;\s]+")
-_BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-DELIMITERS: Final = ("\t", ";", ",")
-"""What may stand between two cells, the first that a line has."""
-
-
-class _Line(NamedTuple):
-    number: int
-    text: str
 
 
 class _Row(NamedTuple):
@@ -65,7 +57,7 @@ def parse_servers(data: bytes, source: str) -> list[Word]:
     Raises:
         UsageError: It cannot be read; the text says which line is to blame, and what was expected.
     """
-    lines = [_Line(number, line) for number, line in content_lines(decode(data, source))]
+    lines = list(content_lines(decode(data, source)))
     if not lines:
         return []
     if lines[0].text.lstrip()[0] in "[{":
@@ -75,55 +67,10 @@ def parse_servers(data: bytes, source: str) -> list[Word]:
     return list(_read_rows(lines, source))
 
 
-def decode(data: bytes, source: str) -> str:
-    """Return the text of a file or a pipe: UTF-8, or UTF-16 if a mark at its beginning says so.
-
-    Args:
-        data: Its bytes.
-        source: What it is called in messages.
-
-    Raises:
-        UsageError: It is no such text; the error says which line is to blame.
-    """
-    encoding = "utf-8"
-    for bom, name in _BOMS:
-        if data.startswith(bom):
-            data, encoding = data[len(bom) :], name
-            break
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(
-            f"{_named(source)}, line {line}: expected text in UTF-8, got other bytes; save the file as UTF-8"
-        ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise UsageError(
-            f"{_named(source)}, line {line}: expected text, got bytes that are none; save the file as text in UTF-8"
-        )
-    return text
-
-
-def content_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text with their numbers, without empty lines and comments.
-
-    Args:
-        text: The text, with line ends of any system.
-    """
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, line
-
-
-def _named(source: str) -> str:
-    return strip_control_chars(source)
-
-
 def _refusal(source: str, number: int, expected: str, got: str, *, unit: str = "line") -> UsageError:
     return UsageError(
-        f"{_named(source)}, {unit} {number}: expected {expected}, got {shown(got.strip())}; a file of servers has"
-        f" {READABLE}"
+        f"{strip_control_chars(source)}, {unit} {number}: expected {expected}, got {shown(got.strip())}; a file of"
+        f" servers has {READABLE}"
     )
 
 
@@ -139,7 +86,7 @@ def _column_in(header: Sequence[str]) -> int | None:
     return next((keys.index(key) for key in wanted if key in keys), None)
 
 
-def _read_json(lines: Sequence[_Line], source: str) -> Iterator[Word]:
+def _read_json(lines: Sequence[Line], source: str) -> Iterator[Word]:
     text = "\n".join(line.text for line in lines)
     try:
         values = [msgspec.json.decode(text)]
@@ -162,7 +109,7 @@ def _read_json(lines: Sequence[_Line], source: str) -> Iterator[Word]:
                 yield Word(found, source, number, "item")
 
 
-def _read_lists(lines: Sequence[_Line], source: str) -> Iterator[Word]:
+def _read_lists(lines: Sequence[Line], source: str) -> Iterator[Word]:
     """Read lines of servers; there may be lines of JSON between them, as where two outputs went to one file."""
     for line in lines:
         content = line.text.strip()
@@ -189,7 +136,7 @@ def _decoded(text: str) -> object:
         return None
 
 
-def _values_in(text: str, lines: Sequence[_Line], source: str) -> Iterator[object]:
+def _values_in(text: str, lines: Sequence[Line], source: str) -> Iterator[object]:
     """Iterate over values of JSON that stand behind each other, over several lines each."""
     # The standard library's, which says where a value ends, and which few commands need.
     import json
@@ -235,7 +182,7 @@ def _as_text(item: object) -> str:
     return item if isinstance(item, str) else msgspec.json.encode(item).decode()
 
 
-def _read_drawn_table(lines: Sequence[_Line], source: str) -> Iterator[Word]:
+def _read_drawn_table(lines: Sequence[Line], source: str) -> Iterator[Word]:
     """Read a table that is drawn with ``+---+`` and ``|``."""
     rows: list[_Row] = []
     for line in lines:
@@ -258,7 +205,7 @@ def _read_drawn_table(lines: Sequence[_Line], source: str) -> Iterator[Word]:
             yield Word(row.cells[column], source, row.number)
 
 
-def _read_rows(lines: Sequence[_Line], source: str) -> Iterator[Word]:
+def _read_rows(lines: Sequence[Line], source: str) -> Iterator[Word]:
     """Read columns, or servers in a row."""
     first = _without_comment(lines[0].text)
     delimiter = next((mark for mark in DELIMITERS if mark in first), None)
@@ -298,7 +245,7 @@ def _only_id(row: _Row, source: str) -> Word:
 
 
 def _rows_of(
-    lines: Sequence[_Line], delimiter: str | None, apart: re.Pattern[str], source: str, *, has_comments: bool = True
+    lines: Sequence[Line], delimiter: str | None, apart: re.Pattern[str], source: str, *, has_comments: bool = True
 ) -> Iterator[_Row]:
     if not has_comments and delimiter is None:
         return (_Row(line.number, apart.split(line.text.strip())) for line in lines)
@@ -307,7 +254,7 @@ def _rows_of(
     return _rows_between(lines, delimiter, source, has_comments=has_comments)
 
 
-def _rows_between(lines: Sequence[_Line], delimiter: str, source: str, *, has_comments: bool = True) -> Iterator[_Row]:
+def _rows_between(lines: Sequence[Line], delimiter: str, source: str, *, has_comments: bool = True) -> Iterator[_Row]:
     texts = (_without_comment(line.text) if has_comments else line.text for line in lines)
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
     try:
@@ -319,7 +266,7 @@ def _rows_between(lines: Sequence[_Line], delimiter: str, source: str, *, has_co
         raise _refusal(source, line.number, "cells whose quotes are closed", line.text) from None
 
 
-def _cells_of(line: _Line, source: str) -> Sequence[str]:
+def _cells_of(line: Line, source: str) -> Sequence[str]:
     """Return the servers of a line that has them alone, between commas or blanks."""
     text = _without_comment(line.text).strip()
     if '"' not in text:
@@ -341,7 +288,7 @@ def _without_comment(text: str) -> str:
     return text
 
 
-def _word(text: str, source: str, line: _Line) -> Word:
+def _word(text: str, source: str, line: Line) -> Word:
     is_quoted = '"' in line.text and Word(text).may_be_name
     if not (is_quoted or _PLAIN.fullmatch(text)):
         raise _refusal(source, line.number, "a server id or name", text)
