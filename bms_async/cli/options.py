@@ -125,7 +125,8 @@ _file = option(
 _excluded = apply(
     option("--except", "excluded", multiple=True, metavar="FILE", section=SERVERS, shell_complete=complete_file,
            help="Leave out the servers of this file, in any form that --file takes."),
-    option("--fail-if-none", is_flag=True, section=SERVERS, help="Exit with 2 where there is no server to do it to."),
+    option("--fail-if-none", is_flag=True, section=SERVERS,
+           help="Exit with 2, and not with 0, where there is nothing to do."),
 )  # fmt: skip
 _bounds = apply(
     option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,

@@ -110,6 +110,8 @@ def test_csv_reads_back_as_it_was_but_for_the_apostrophe_before_a_formula(cells:
     ("value", "cell"),
     [
         ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        (" =1", "' =1"),
+        ("\uff1d1", "'\uff1d1"),
         (-5, "-5"),
         (-0.5, "-0.5"),
         (None, ""),

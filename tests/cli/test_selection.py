@@ -15,7 +15,7 @@ from bms_async.cli.access.known import KnownServers
 from bms_async.cli.access.learning import learn_servers
 from bms_async.cli.acting.pairs import read_rows
 from bms_async.cli.following.chosen import look_at
-from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
+from bms_async.cli.selection.choosing import Choice, Selection, choose_servers
 from bms_async.cli.selection.filters import Filters, make_filters, split
 from bms_async.cli.selection.ids import Given, read_excluded, read_given
 from bms_async.cli.selection.listing import find_ids
@@ -264,7 +264,7 @@ def test_the_list_of_a_name_does_not_hide_the_server_that_has_it_for_an_id() -> 
     assert run_virtually(lambda: found(sim, "node-1")) == ["b"]
 
 
-async def chosen(sim: SimulatedCloud, wish: Wish) -> Choice:
+async def chosen(sim: SimulatedCloud, wish: Selection) -> Choice:
     async with sim.client() as bms:
         with Screen(quiet=True) as screen:
             return await choose_servers(opened(bms), wish, screen)
@@ -276,8 +276,8 @@ def test_servers_are_left_out_by_id_and_by_name_whatever_chose_them(
 ) -> None:
     sim = SimulatedCloud(CloudSettings(servers=10))
     excluded = Given(map(Word, [sim.ids[1].upper(), "bms-000002", NOBODY]), "FILE")
-    by_filter = Wish(given=None, filters=typed(tag=["__type_baremetal"]), excluded=excluded, whole=whole)
-    by_ids = Wish(given=Given.of_ids(map(str.upper, sim.ids)), filters=typed(), excluded=excluded)
+    by_filter = Selection(given=None, filters=typed(tag=["__type_baremetal"]), excluded=excluded, whole=whole)
+    by_ids = Selection(given=Given.of_ids(map(str.upper, sim.ids)), filters=typed(), excluded=excluded)
     for wish in (by_filter, by_ids):
         choice = run_virtually(lambda wish=wish: chosen(sim, wish))  # type: ignore[misc]
         assert [each.lower() for each in choice.ids] == [sim.ids[0], *sim.ids[3:]]
@@ -285,14 +285,14 @@ def test_servers_are_left_out_by_id_and_by_name_whatever_chose_them(
         err = capsys.readouterr().err
         assert "--except leaves out 2 of 10 servers" in err
         assert f"1 of 3 in FILE are none of these: {NOBODY}" in err
-    everything = Wish(given=Given.of_ids(sim.ids), filters=typed(), excluded=Given.of_ids(sim.ids))
+    everything = Selection(given=Given.of_ids(sim.ids), filters=typed(), excluded=Given.of_ids(sim.ids))
     assert run_virtually(lambda: chosen(sim, everything)).why_none == "--except leaves out all of 10 servers"
 
 
 @pytest.mark.parametrize("by_filter", [False, True])
 def test_a_name_to_be_left_out_that_no_server_has_refuses_all(by_filter: bool) -> None:
     sim = SimulatedCloud(CloudSettings(servers=10))
-    wish = Wish(
+    wish = Selection(
         given=None if by_filter else Given.of_ids(sim.ids),
         filters=typed(tag=["__type_baremetal"]) if by_filter else typed(),
         excluded=Given([Word("bms-00002", "keep.txt", 3)]),
@@ -307,7 +307,7 @@ def test_a_name_to_be_left_out_that_no_server_has_refuses_all(by_filter: bool) -
 
 def test_a_name_of_a_server_that_is_not_chosen_leaves_nothing_out(capsys: pytest.CaptureFixture[str]) -> None:
     sim = SimulatedCloud(CloudSettings(servers=10))
-    wish = Wish(given=Given.of_ids(sim.ids[:3]), filters=typed(), excluded=Given([Word("bms-000007")], "keep.txt"))
+    wish = Selection(given=Given.of_ids(sim.ids[:3]), filters=typed(), excluded=Given([Word("bms-000007")], "keep.txt"))
     assert run_virtually(lambda: chosen(sim, wish)).ids == sim.ids[:3]
     assert "--except leaves out 0 of 3 servers" in capsys.readouterr().err
 
@@ -346,7 +346,7 @@ def test_a_flavor_that_the_cloud_has_no_id_for_is_found_by_its_name() -> None:
     page = msgspec.json.encode({"servers": [{"id": "a", "flavor": {"id": "f-1", "name": "big"}}], "count": 1})
     sim.faults.add("servers.list", Answer(status=200, body=b'{"servers": [], "count": 0}'), times=1)
     sim.faults.add("servers.list", Answer(status=200, body=page), nth=2, times=None)
-    choice = run_virtually(lambda: chosen(sim, Wish(given=None, filters=typed(flavor=["big"]))))
+    choice = run_virtually(lambda: chosen(sim, Selection(given=None, filters=typed(flavor=["big"]))))
     assert choice.ids == ["a"]
 
 
@@ -371,7 +371,7 @@ def test_what_a_cloud_lists_in_spite_of_a_filter_is_left_out(
     other = {"id": "b", "name": "db", "status": "SHUTOFF", "tags": ["b"], "flavor": {"id": "f-2", "name": "small"},
              "enterprise_project_id": "0"}  # fmt: skip
     sim = listing(meant, other)
-    assert run_virtually(lambda: chosen(sim, Wish(given=None, filters=typed(**options)))).ids == ["a"]
+    assert run_virtually(lambda: chosen(sim, Selection(given=None, filters=typed(**options)))).ids == ["a"]
     assert "and has listed 1 server without; these are left out" in capsys.readouterr().err
 
     async def listed() -> list[str]:
@@ -383,11 +383,11 @@ def test_what_a_cloud_lists_in_spite_of_a_filter_is_left_out(
 
 def test_a_pattern_is_the_clouds_to_match() -> None:
     sim = listing({"id": "a", "name": "web-1"}, {"id": "b", "name": "x"})
-    assert run_virtually(lambda: chosen(sim, Wish(given=None, filters=typed(name=["^w.*$"])))).ids == ["a", "b"]
+    assert run_virtually(lambda: chosen(sim, Selection(given=None, filters=typed(name=["^w.*$"])))).ids == ["a", "b"]
 
 
 def test_no_tag_anywhere_is_no_proof_that_a_tag_is_not_there() -> None:
-    wish = Wish(given=None, filters=typed(not_tag=["keep"]))
+    wish = Selection(given=None, filters=typed(not_tag=["keep"]))
     with pytest.raises(UsageError, match="--not-tag: the cloud lists no tag of any of these servers"):
         run_virtually(lambda: chosen(listing({"id": "a"}, {"id": "b"}), wish))
     assert run_virtually(lambda: chosen(listing({"id": "a"}, {"id": "b", "tags": ["x"]}), wish)).ids == ["a", "b"]
@@ -398,7 +398,7 @@ def test_ids_that_the_cloud_does_not_have_are_known_before_anything_is_sent() ->
     sim = SimulatedCloud(CloudSettings(servers=40))
     for count in (3, 30):
         choice = run_virtually(lambda count=count: chosen(  # type: ignore[misc]
-            sim, Wish(given=Given.of_ids([*sim.ids[:count], NOBODY]), filters=typed())
+            sim, Selection(given=Given.of_ids([*sim.ids[:count], NOBODY]), filters=typed())
         ))  # fmt: skip
         assert choice.missing == [NOBODY]
 

@@ -16,7 +16,7 @@ from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.chosen import look_at
 from bms_async.cli.following.plan import print_plan
 from bms_async.cli.report_page.live import LivePage, serve_page
-from bms_async.cli.selection.choosing import Choice, Wish, choose_servers, leave_out
+from bms_async.cli.selection.choosing import Choice, Selection, choose_servers, leave_out
 from bms_async.cli.selection.ids import Given, read_excluded, read_given, reads_input
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.selection.words import Word
@@ -134,8 +134,8 @@ class _Command:
         if is_found:
             servers = await task.find(self._cloud, whole=whole)
             return Choice(servers if excluded is None else await leave_out(self._cloud, servers, excluded))
-        wish = Wish(given=given, filters=options.filters, excluded=excluded, whole=whole, native=task.native)
-        return await choose_servers(self._cloud, wish, self._screen)
+        selection = Selection(given=given, filters=options.filters, excluded=excluded, whole=whole, native=task.native)
+        return await choose_servers(self._cloud, selection, self._screen)
 
     async def _do_nothing(self, why: str) -> int:
         options, none = self._options, Bounds(None, None, 0)

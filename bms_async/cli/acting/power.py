@@ -34,7 +34,7 @@ from bms_async.cli.runs.last import resolve_key
 from bms_async.cli.runs.retrying import RetryOptions, retry_failed
 from bms_async.cli.runs.saved import SavedRun, is_file, key_of_file, read_resumed, resume_lock
 from bms_async.cli.runs.saved_texts import print_saved
-from bms_async.cli.selection.choosing import Choice, Wish, choose_servers
+from bms_async.cli.selection.choosing import Choice, Selection, choose_servers
 from bms_async.cli.selection.ids import Given, read_excluded, read_given, reads_input
 from bms_async.cli.selection.rollouts import ListedServers
 from bms_async.cli.terminal.confirm import confirm
@@ -131,7 +131,7 @@ class _PowerCommand:
 
     async def _choose(self, given: Given | None, excluded: Given | None) -> int:
         options, saved = self._options, self._saved
-        wish = Wish(
+        selection = Selection(
             given=given,
             filters=options.filters,
             excluded=excluded,
@@ -139,7 +139,7 @@ class _PowerCommand:
             whole=options.rollout is not None and options.rollout.needs_servers,
             is_checked=not options.detach,
         )
-        choice = await choose_servers(self._cloud, wish, self._screen)
+        choice = await choose_servers(self._cloud, selection, self._screen)
         if choice.why_none:
             return await self._do_nothing(choice.why_none)
         servers = choice.servers

@@ -13,6 +13,7 @@ from typing import Final
 from bms_async import FleetReport
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.terminal.words import message_of
+from bms_async.cli.terminal.writers import is_formula
 
 from .reasons import own_text, printable
 from .servers import seconds_of
@@ -23,7 +24,6 @@ COLUMNS: Final = (
     "id", "name", "zone", "flavor", "tags", "state", "code", "said", "job_id", "request_id", "sent", "started", "ended",
     "seconds",
 )  # fmt: skip
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _MAX_TEXT: Final = 1000
 
 
@@ -61,9 +61,8 @@ def render_csv(report: FleetReport, known: KnownServers) -> str:
 
 
 def _guarded(field: str) -> str:
-    # Before control characters are replaced, for a spreadsheet skips blanks in front of a formula.
-    is_formula = field.lstrip().startswith(_FORMULA) or field.startswith(_FORMULA)
     clean = (
         field if field.isascii() and field.isprintable() and len(field) <= _MAX_TEXT else printable(field, _MAX_TEXT)
     )
-    return f"'{clean}" if is_formula else clean
+    # As it was before control characters are replaced, which may be blanks to a spreadsheet.
+    return f"'{clean}" if is_formula(field) else clean

@@ -26,6 +26,7 @@ from bms_async.cli.terminal.texts import pluralize
 from .head import PageHead
 from .history import CallHistory
 from .loopback import HOST, Answer, listen, port_of, serve
+from .words import ENDED
 
 __all__ = ["LivePage", "LiveSource", "serve_page"]
 
@@ -106,8 +107,8 @@ class LivePage:
         if self._source is None or not seen:
             return
         async with self._lock:
-            self._page = await _render(report, self._source, left, "end")
-            self._version, self._is_ended = "end", True
+            self._page = await _render(report, self._source, left, ENDED)
+            self._version, self._is_ended = ENDED, True
         with anyio.move_on_after(linger):
             await self._has_seen_end.wait()
 
@@ -150,7 +151,7 @@ class LivePage:
         words = f"{ended:,} of {pluralize(total, 'server')} {'has' if ended == 1 else 'have'} ended{failed}."
         if self._is_ended:
             return {
-                "version": "end",
+                "version": ENDED,
                 "ended": True,
                 "words": f"The run has ended: {words} This page stays as it is now.",
             }

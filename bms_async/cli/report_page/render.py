@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from bms_async import FleetReport, OutcomeState
 from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
+from bms_async.cli.terminal.texts import pluralize
 
 from .charts import HEIGHT, Piece, bucket_of, ceiling, duration, peaks, stack, steps, ticks
 from .facts import facts_of
@@ -24,12 +25,9 @@ from .lanes import lanes_of
 from .reasons import failures_of, printable
 from .servers import lines_of
 from .shares import shares_of
-from .words import STATES, percent, title_of, verb_of
+from .words import ENDED, STATES, percent, title_of, verb_of
 
-__all__ = ["ENDED", "render_report"]
-
-ENDED: Final = "end"
-"""The version of the last page of a run that was followed."""
+__all__ = ["render_report"]
 
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parents[1] / "_assets" / "page.css"
@@ -183,7 +181,7 @@ def _template() -> Template:
     )
     environment.filters |= {
         "number": _number,
-        "many": _many,
+        "many": pluralize,
         "percent": percent,
         "duration": duration,
         "often": _often,
@@ -214,8 +212,8 @@ def _timeline(report: FleetReport, last: float) -> Timeline | None:
     fullest = max(range(len(buckets)), key=lambda index: sum(buckets[index].values()))
     most, when = max(sum(counts.values()) for counts in buckets), duration((fullest + 0.5) * width)
     words = (
-        f"{_many(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}; the fullest"
-        f" column, about {when} after the beginning, has {_number(most)}."
+        f"{pluralize(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}; the"
+        f" fullest column, about {when} after the beginning, has {_number(most)}."
     )
     return Timeline(columns, len(buckets), duration(width), _across(len(buckets) * width), _up(top), words)
 
@@ -240,7 +238,7 @@ def _calls(
     fullest = max(held)
     top = ceiling(max(fullest, limit or 0) * 23 // 20)
     path = "".join(f"V{HEIGHT - HEIGHT * count / top:.0f}h1" for count in held)
-    words = f"{_many(history[-1][1], noun)} in all, at most {_number(fullest)} in any 60 seconds"
+    words = f"{pluralize(history[-1][1], noun)} in all, at most {_number(fullest)} in any 60 seconds"
     words += "." if limit is None else f"; {_number(limit)} are allowed."
     if shift:
         words += f" What was called before this command took the run over, after {duration(shift)}, is not in it."
@@ -268,10 +266,6 @@ def _speed(report: FleetReport) -> tuple[float, float] | None:
 
 def _number(value: int) -> str:
     return f"{value:,}"
-
-
-def _many(value: int, noun: str) -> str:
-    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
 def _often(times: int) -> str:

@@ -11,10 +11,13 @@ from bms_async.cli.terminal.texts import pluralize
 from .head import PageHead
 from .reasons import printable
 
-__all__ = ["STATES", "percent", "title_of", "verb_of"]
+__all__ = ["ENDED", "STATES", "percent", "title_of", "verb_of"]
 
 _ROUNDS_TO_NONE: Final = 0.1
 _ROUNDS_TO_ALL: Final = 99.9
+
+ENDED: Final = "end"
+"""The version of the last page of a run that was followed."""
 
 STATES: Final[Mapping[OutcomeState, tuple[str, str, str]]] = {
     OutcomeState.SUCCEEDED: ("✓", "succeeded", "done as asked"),

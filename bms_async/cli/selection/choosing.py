@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from .rollouts import ListedServers
 
-__all__ = ["Choice", "Wish", "choose_servers", "leave_out"]
+__all__ = ["Choice", "Selection", "choose_servers", "leave_out"]
 
 _MOST_SHOWN: Final = 5
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which servers somebody wants.
 
     Attributes:
@@ -71,40 +71,40 @@ class Choice(NamedTuple):
         return self.servers if isinstance(self.servers, list) else self.servers.ids
 
 
-async def choose_servers(cloud: OpenClient, wish: Wish, screen: Screen) -> Choice:
+async def choose_servers(cloud: OpenClient, selection: Selection, screen: Screen) -> Choice:
     """Return the servers that somebody wants; what is read of them is noted in the client.
 
     Args:
         cloud: The client.
-        wish: Which.
+        selection: Which.
         screen: Where it is shown how far a long list is.
 
     Raises:
         UsageError: A name cannot be resolved.
         BmsError: The cloud could not be asked.
     """
-    given, excluded = wish.given, wish.excluded
+    given, excluded, native = selection.given, selection.excluded, selection.native
     servers: list[str] | ListedServers
     if given is None:
         try:
-            servers = await list_chosen(cloud, wish.filters, screen, whole=wish.whole, native=wish.native)
+            servers = await list_chosen(cloud, selection.filters, screen, whole=selection.whole, native=native)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await screen.clear()
     else:
-        servers = await resolve(cloud, given, native=wish.native)
+        servers = await resolve(cloud, given, native=native)
     if not servers:
-        return Choice([], why_none=_why_none(wish))
+        return Choice([], why_none=_why_none(selection))
     if excluded is not None:
-        servers, count = await leave_out(cloud, servers, excluded, native=wish.native), len(servers)
+        servers, count = await leave_out(cloud, servers, excluded, native=native), len(servers)
         if not servers:
             return Choice([], why_none=f"--except leaves out all of {pluralize(count, 'server')}")
-    if given is None or not wish.is_checked:
+    if given is None or not selection.is_checked:
         return Choice(servers)
     ids = servers if isinstance(servers, list) else servers.ids
     if ids[0] not in cloud.known:
-        await check_credentials(cloud, ids[0], native=wish.native)
-    return Choice(servers, await learn_servers(cloud, ids, native=wish.native))
+        await check_credentials(cloud, ids[0], native=native)
+    return Choice(servers, await learn_servers(cloud, ids, native=native))
 
 
 async def leave_out(
@@ -124,10 +124,10 @@ async def leave_out(
     return await anyio.to_thread.run_sync(servers.kept, kept)
 
 
-def _why_none(wish: Wish) -> str:
-    if wish.given is None:
-        return f"no server has {wish.filters}"
-    return f"{strip_control_chars(wish.given.source)} has no servers"
+def _why_none(selection: Selection) -> str:
+    if selection.given is None:
+        return f"no server has {selection.filters}"
+    return f"{strip_control_chars(selection.given.source)} has no servers"
 
 
 async def _leave_out(cloud: OpenClient, ids: list[str], excluded: Given, *, native: bool) -> list[str]:

@@ -19,10 +19,10 @@ from .output import format_cell, json_line
 from .texts import strip_control_chars
 from .yaml_text import escape_unprintable, yaml_document, yaml_item
 
-__all__ = ["Csv", "Ids", "JsonArray", "JsonLines", "Tabs", "TextTable", "Writer", "Yaml", "csv_cell"]
+__all__ = ["Csv", "Ids", "JsonArray", "JsonLines", "Tabs", "TextTable", "Writer", "Yaml", "csv_cell", "is_formula"]
 
 _FIRST_ROWS = 100
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class Writer(Protocol):
@@ -176,7 +176,12 @@ def csv_cell(value: object) -> str:
         text = ", ".join(map(str, value)) if is_flat else json_line(value)[:-1]
     else:
         text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if is_formula(text) else text
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet may take a text for a formula; it skips blanks in front of one."""
+    return text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA)
 
 
 def _csv_line(cells: Sequence[str]) -> str:
