@@ -182,7 +182,7 @@ def _retry(
     """
 
     def work() -> int:
-        from .acting.common import read_share
+        from .acting.common import read_threshold
         from .runs.commands import retry_run
         from .runs.retrying import RetryOptions
         from .selection.rollouts import make_rollout
@@ -191,7 +191,7 @@ def _retry(
             key=new_key,
             unknown=unknown,
             wave=wave,
-            abort_above=None if abort_above is None else read_share(abort_above),
+            abort_above=None if abort_above is None else read_threshold(abort_above),
             verify=verify,
             rollout=make_rollout(rollout),
             no_rollout=no_rollout,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, Ty
 
 import click
 
+from .terminal.numbers import read_share
+
 if TYPE_CHECKING:
     from bms_async import HttpOk, TcpOpen
 
@@ -26,7 +28,6 @@ __all__ = [
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
 _COUNT: Final = re.compile(r"0*[1-9][0-9]{0,8}")
-_SHARE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(%?)")
 _ZONE: Final = re.compile(r"(.*\d)\s+([A-Za-z]\S*)", re.DOTALL)
 _PROBE: Final = re.compile(r"(tcp|https?):(\d{1,5})?(/.*)?", re.DOTALL)
 _SHORT: Final = {"az": "availability_zone"}
@@ -128,14 +129,10 @@ class Allowed(_Type):
         """Return an int, or a share as a float."""
         if _COUNT.fullmatch(text):
             return int(text)
-        from decimal import Decimal
-
-        found = _SHARE.fullmatch(text)
-        # As it is written: 0.7 % are 0.007, and not the float next to it.
-        share = Decimal(found[1]) / (100 if found[2] else 1) if found else Decimal(0)
-        if not 0 < share < 1:
+        share = read_share(text)
+        if share is None or not 0 < share < 1:
             self.refuse(text)
-        return float(share)
+        return share
 
 
 class GroupName(_Type):

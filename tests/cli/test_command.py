@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import bms_async
 from bms_async.api import operations
 from bms_async.cli.app import app
+from bms_async.cli.terminal.numbers import read_share
 from bms_async.limits import DOCUMENTED_LIMITS
 from tests.cli._helpers import Bms
 from tests.support.machine import patience
@@ -43,6 +44,12 @@ def typed_with(settings: Mapping[str, str], *arguments: str) -> tuple[int, str, 
     result = CliRunner().invoke(app, list(arguments), prog_name="bms", color=False, env=settings)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+
+def test_a_share_is_what_is_written_and_nothing_else_is_one() -> None:
+    shares = {"0.02": 0.02, "2%": 0.02, "2 %": 0.02, "0.7%": 0.007, ".5": 0.5, "1": 1.0, "100%": 1.0, "0": 0.0}
+    assert {text: read_share(text) for text in shares} == shares
+    assert [read_share(text) for text in ("101%", "1.1", "-1", "nan", "1e-2", "%", "", ".", "2%%")] == [None] * 9
 
 
 def test_it_tells_its_version() -> None:

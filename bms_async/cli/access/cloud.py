@@ -23,12 +23,12 @@ from bms_async.config import Settings
 
 from .known import KnownServers
 from .place import Place
-from .settings import chosen_by, read_settings
+from .settings import chosen_by
 
 if TYPE_CHECKING:
     from bms_async import Runs, Transport
 
-__all__ = ["OpenClient", "open_client", "read_settings"]
+__all__ = ["OpenClient", "open_client"]
 
 _PATIENCE = 1.5
 """Seconds without an answer of the store until the user learns what the command waits for."""

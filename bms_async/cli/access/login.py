@@ -29,8 +29,9 @@ from bms_async.cli.terminal.texts import duration, strip_control_chars
 from bms_async.config import Settings
 from bms_async.models import read_datetime
 
-from .cloud import open_client, read_settings
+from .cloud import open_client
 from .refusals import describe_credentials, note_refusal
+from .settings import read_settings
 from .whoami import read_token
 
 __all__ = ["TABLE", "log_in"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bms_async.cli.context import PROFILE_READ, config_file
 from bms_async.cli.terminal.forms import FORMS
+from bms_async.cli.terminal.numbers import read_share
 
 if TYPE_CHECKING:
     import click
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 _HEADER: Final = re.compile(r"""\s*\[\s*profiles\s*\.\s*(?:"([^"]*)"|'([^']*)'|([\w-]+))\s*\]\s*(?:#.*)?""")
-_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 _SECRET: Final = re.compile(r"pass|token|secret|credential|(^|_)(ak|sk)$", re.IGNORECASE)
 _REFUSED: Final = "no secret belongs in this file: keep it in clouds.yaml, in secure.yaml or in a variable"
 
@@ -62,10 +62,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_share(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return False
-    found = _SHARE.fullmatch(str(value))
-    return found is not None and float(found[1]) <= (100 if found[2] else 1)
+    return not isinstance(value, bool) and isinstance(value, int | float | str) and read_share(str(value)) is not None
 
 
 def _is_address(value: object) -> bool:

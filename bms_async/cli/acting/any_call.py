@@ -17,7 +17,8 @@ import anyio
 import msgspec
 
 from bms_async import BadRequestError, ConflictError, HttpRequest, HttpResponse, NotFoundError
-from bms_async.cli.access.cloud import open_client, read_settings
+from bms_async.cli.access.cloud import open_client
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error

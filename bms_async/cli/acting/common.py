@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,9 +16,10 @@ from bms_async.cli.selection.rollouts import make_rollout
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.numbers import read_share
 from bms_async.cli.terminal.rows import RowWriter
 
-__all__ = ["CommonArguments", "CommonOptions", "check_common", "read_common", "read_share"]
+__all__ = ["CommonArguments", "CommonOptions", "check_common", "read_common", "read_threshold"]
 
 
 class CommonArguments(RolloutArguments, SelectionArguments):
@@ -96,7 +96,7 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
         fail_if_none=typed["fail_if_none"],
         cloud=typed["cloud"],
         wave=typed["wave"],
-        abort_above=None if share is None else read_share(share),
+        abort_above=None if share is None else read_threshold(share),
         abort_sample=typed["abort_sample"],
         rollout=make_rollout(rollout_arguments(typed)),
         dry_run=typed["dry_run"],
@@ -128,17 +128,13 @@ def check_common(options: CommonOptions) -> None:
     check_output_file("--failed-to", options.failed_to)
 
 
-def read_share(text: str) -> float:
-    """Return the share that was typed, as ``0.02`` or ``2%``.
+def read_threshold(text: str) -> float:
+    """Return the share that was typed after ``--abort-above``.
 
     Raises:
         UsageError: It is not a share.
     """
-    try:
-        # 0.7 % is 0.007, and not the little less that a division of floats makes of it.
-        share = float(Decimal(text.removesuffix("%")).scaleb(-2 if text.endswith("%") else 0))
-    except ArithmeticError:
-        share = -1.0
-    if not 0 <= share <= 1:
+    share = read_share(text)
+    if share is None:
         raise UsageError(f"--abort-above {text}: expected a share from 0 to 1, such as 0.02 or 2%")
     return share

@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 from itertools import islice
 from typing import Final
 
-from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.cloud import OpenClient, open_client
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.chosen import look_at

@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack, nullcontext
 import msgspec
 
 from bms_async import DurableOptions, DurableRun
-from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.cloud import OpenClient, open_client
 from bms_async.cli.access.learning import check_credentials
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.chosen import look_at

@@ -21,7 +21,8 @@ from bms_async import (
     NotFoundError,
     SubJob,
 )
-from bms_async.cli.access.cloud import open_client, read_settings
+from bms_async.cli.access.cloud import open_client
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.following.display import PollHealth
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.results import failure_line, reason_line, reason_lines

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from bms_async import Quota, Quotas
-from bms_async.cli.access.cloud import open_client, read_settings
+from bms_async.cli.access.cloud import open_client
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.terminal.exit import Code
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.rows import RowWriter, Table, write_rows

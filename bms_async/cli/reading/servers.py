@@ -14,8 +14,9 @@ import anyio.to_thread
 import msgspec
 
 from bms_async import BmsError, InvalidRequestError, NotFoundError, Server
-from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.cloud import OpenClient, open_client
 from bms_async.cli.access.seen import Seen
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.selection.filters import Filters
 from bms_async.cli.selection.listing import find_ids, find_servers
 from bms_async.cli.terminal.cells import cell_len, padded

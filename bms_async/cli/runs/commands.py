@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from bms_async import DurableRun, RunStatus
-from bms_async.cli.access.cloud import OpenClient, open_client, read_settings
+from bms_async.cli.access.cloud import OpenClient, open_client
 from bms_async.cli.access.learning import learn_servers
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower

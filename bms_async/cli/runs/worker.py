@@ -9,7 +9,8 @@ from functools import partial
 import anyio
 
 from bms_async import BmsClient, InvalidRequestError, JournalError
-from bms_async.cli.access.cloud import open_client, read_settings
+from bms_async.cli.access.cloud import open_client
+from bms_async.cli.access.settings import read_settings
 from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.logs import NOTES
