@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
+import anyio.to_thread
 import pytest
 
-from bms_async import DurableRun, DurableRuns, InvalidRequestError, Outcome, OutcomeState
+from bms_async import DurableRun, DurableRuns, InvalidRequestError, JournalError, Outcome, OutcomeState
 from bms_async._files import write_atomically
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.following import not_as_asked
 from bms_async.cli.following.not_as_asked import NotAsAsked, ask_again, keep_list, list_lines, name_of_list
-from bms_async.cli.runs import last
+from bms_async.cli.runs import last, retrying
 from bms_async.cli.runs.last import resolve_key
 from tests.cli._helpers import NO_SERVER, Bms
 
@@ -118,6 +122,51 @@ def test_a_run_that_is_asked_for_again_keeps_what_the_ended_one_had(bms: Bms, mo
         "wave_size": 7,
         "abort_above": 0.5,
     }
+
+
+def reboots(bms: Bms) -> int:
+    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/calls") as answer:
+        calls: dict[str, dict[str, int]] = json.load(answer)["operations"]
+    return calls.get("servers.reboot", {"arrived": 0})["arrived"]
+
+
+def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bms("reboot", MISSING, "--key", "fails").code == 1
+    before = reboots(bms)
+    begun = bms("reboot", "--retry-failed", "fails", "--detach", "--json").json[0]["key"]
+    refused = bms("reboot", "--retry-failed", "fails")
+    assert (refused.code, f"the run fails is asked for again already, by the run {begun}: " in refused.err) == (2, True)
+    # Of two who ask at the same time, none sees the run of the other one.
+    with monkeypatch.context() as patch:
+        patch.setattr(retrying, "find_run", AsyncMock(return_value=None))
+        assert bms("reboot", "--retry-failed", "fails").code == 1
+    assert bms.run(begun)["done"] == 1
+    assert reboots(bms) == before + 1
+    again = bms("runs", "retry", "fails", "--unknown")
+    assert (again.code, f"by the run {begun}; 1 server of that not as asked" in again.err) == (1, True)
+    assert again.err.endswith(f"to ask again for these:\n  bms reboot --retry-failed {begun}\n")
+    assert reboots(bms) == before + 1
+    # What has a name of its own is meant to be another run.
+    assert bms("reboot", "--retry-failed", "fails", "--key", "once more").code == 1
+    assert reboots(bms) == before + 2
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_run_whose_journal_fails_is_said_to_be_resumable_only_if_it_is_still_there(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+) -> None:
+    async def fail(_runs: DurableRuns, run: DurableRun) -> None:
+        if is_deleted:
+            await anyio.to_thread.run_sync(bms.journal.unlink)
+        raise JournalError("the journal fails")
+
+    monkeypatch.setattr(DurableRuns, "carry_on", fail)
+    ended = bms("reboot", MISSING, "--key", "gone")
+    assert ended.code == 4
+    assert ("To resume it: bms reboot --resume gone" in ended.err) is not is_deleted
+    assert ("The run cannot be resumed. At least 0 of 1 server had been asked for: " in ended.err) is is_deleted
 
 
 def test_a_list_or_a_report_that_cannot_be_written_is_said_by_the_exit_code(

@@ -221,8 +221,23 @@ async def carry_on(
             raise
         code = await follower.conclude(code, quiet=quiet, report=report, stop=stop, failed_to=failed_to)
     except JournalError as error:
-        resume = f"bms {action} --resume {shlex.quote(run.key)}"
-        raise JournalError(f"{error}\nThe run is in the journal as far as it is. To resume it: {resume}") from error
+        raise JournalError(f"{error}\n{await _what_is_left(run, cloud.bms)}") from error
     if run.ended is not None:
         await prune_own(cloud.bms)
     return code
+
+
+async def _what_is_left(run: DurableRun, bms: BmsClient) -> str:
+    """Return what a journal that failed still has of a run, for people."""
+    try:
+        found = await find_run(bms, run.key)
+    except JournalError:
+        found = run
+    if found is not None and found.id == run.id:
+        resume = f"bms {run.action.removeprefix('servers.')} --resume {shlex.quote(run.key)}"
+        return f"The run is in the journal as far as it is. To resume it: {resume}"
+    progress = run.progress
+    return (
+        f"The run cannot be resumed. At least {progress.submitted:,} of {pluralize(progress.total or 0, 'server')} had"
+        " been asked for: look at their states before you ask for them again."
+    )

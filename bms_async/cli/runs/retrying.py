@@ -22,8 +22,8 @@ from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 
-from .durable import carry_on, kept_batch_size, print_detached, wait_for_the_run
-from .journal import made_up_key
+from .durable import carry_on, find_run, kept_batch_size, print_detached, wait_for_the_run
+from .journal import OWN_PREFIX, made_up_key
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
@@ -104,6 +104,11 @@ async def retry_failed(
     """
     _check(run, retry, action)
     its_action, counts = run.action.removeprefix("servers."), run.progress.by_state
+    key = retry.key or _key_of_retry(run)
+    if retry.key is None and its_action == "reboot":
+        before = await find_run(cloud.bms, key)
+        if before is not None:
+            return _print_asked_before(run, before, fails_if_none=retry.fail_if_none)
     wanted = {OutcomeState.FAILED, OutcomeState.SKIPPED}
     if retry.unknown or its_action != "reboot":
         wanted.add(OutcomeState.UNKNOWN)
@@ -133,9 +138,7 @@ async def retry_failed(
     wanted_options["rollout"] = retry.rollout
     # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
     stop.on_interrupt = stop.on_first_signal = wait_for_the_run
-    new = await cloud.bms.runs.retry(
-        run, key=retry.key or made_up_key(its_action), unknown=retry.unknown or None, **wanted_options
-    )
+    new = await cloud.bms.runs.retry(run, key=key, unknown=retry.unknown or None, **wanted_options)
     if retry.detach:
         print_detached(new, was_known=False, output=retry.output)
         return Code.OK
@@ -151,6 +154,36 @@ async def retry_failed(
         rollout=retry.rollout,
         live=live,
     )
+
+
+def _key_of_retry(run: DurableRun) -> str:
+    """Return the key of the run that asks again for what is left of another one.
+
+    For a reboot everybody gets the same one: two who ask at once carry one run out, and whoever asks later finds it, so
+    that no server is rebooted twice.
+    """
+    action = run.action.removeprefix("servers.")
+    return f"{OWN_PREFIX}reboot-again-{run.id[:12]}" if action == "reboot" else made_up_key(action)
+
+
+def _print_asked_before(run: DurableRun, again: DurableRun, *, fails_if_none: bool) -> int:
+    """Print that a run was asked for again before, and what came of that, and return the exit code."""
+    shown, its_key, typed = strip_control_chars(run.key), strip_control_chars(again.key), shlex.quote(again.key)
+    if again.ended is None:
+        raise UsageError(
+            f"the run {shown} is asked for again already, by the run {its_key}: watch that by `bms runs watch {typed}`,"
+            f" or go on with it by `bms reboot --resume {typed}`"
+        )
+    left = sum(count for state, count in again.progress.by_state.items() if not state.is_success)
+    counts = f"{pluralize(left, 'server')} of that not as asked" if left else "all servers of that are as asked"
+    print_error(f"nothing to do: the run {shown} was asked for again before, by the run {its_key}; {counts}")
+    if left:
+        print_error("to ask again for these:")
+        print_command(f"bms reboot --retry-failed {typed}")
+        return Code.FAILED
+    print_error("to reboot once more whatever was not as asked at first:")
+    print_command(f"bms reboot --retry-failed {shlex.quote(run.key)} --key NAME")
+    return Code.USAGE if fails_if_none else Code.OK
 
 
 def _check(run: DurableRun, retry: RetryOptions, action: str | None) -> None:
