@@ -61,11 +61,17 @@ async def answers_until_it_closes(talk: Talk) -> None:
         await talk.say(b"HTTP/1.1 200 OK\r\n\r\n" + own)
 
 
+def packed(own: bytes) -> bytes:
+    return answer(body=gzip.compress(own + b" " * 2_000_000), content_encoding="gzip")
+
+
+PACKED_RESPONSE, OTHER_PACKED_RESPONSE = packed(b'"tried"'), packed(b'"other"')
+
+
 async def answers_packed(talk: Talk, *, closes: bool = False) -> None:
     """Answer with what takes many passes to unpack."""
     while (heard := await talk.hear()) is not None:
-        text = (b'"tried"' if heard.split()[1].endswith(b"/tried") else b'"other"') + b" " * 2_000_000
-        await talk.say(answer(body=gzip.compress(text), content_encoding="gzip"))
+        await talk.say(PACKED_RESPONSE if heard.split()[1].endswith(b"/tried") else OTHER_PACKED_RESPONSE)
         if closes:
             return
 
