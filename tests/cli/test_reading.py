@@ -96,7 +96,7 @@ def test_quotas_are_told(cloud: Bms) -> None:
 def test_login_says_who_one_is_and_what_one_may(cloud: Bms) -> None:
     ended = cloud("login")
     assert (ended.code, ended.err) == (0, "")
-    assert "credentials  StaticToken(***)" in ended.out
+    assert "credentials  the token\n" in ended.out
     assert "(simulated)" in ended.out
     assert "  allowed  servers.list\n" in ended.out
     assert "servers.stop: bms:servers:stop" in ended.out

@@ -8,18 +8,21 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from bms_async import (
+    AkSkAuth,
     ApiError,
     AuthenticationError,
     BmsClient,
     BmsError,
     ConfigurationError,
+    PasswordAuth,
     PermissionDeniedError,
     TransportError,
 )
 from bms_async.api import operations
+from bms_async.auth import Auth
 from bms_async.cli.terminal.exit import Code, explain_error, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import write
+from bms_async.cli.terminal.output import folded, write
 from bms_async.cli.terminal.rows import RowWriter, Table, write_rows
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import duration, strip_control_chars
@@ -27,7 +30,7 @@ from bms_async.config import Settings
 from bms_async.models import read_datetime
 
 from .cloud import open_client, read_settings
-from .refusals import note_refusal
+from .refusals import describe_credentials, note_refusal
 from .whoami import read_token
 
 __all__ = ["TABLE", "log_in"]
@@ -80,7 +83,7 @@ def log_in(*, cloud: str | None, output: OutputOptions) -> int:
             project = await _name_of(bms, bms.project_id or "") if allowed else None
         facts = _describe(settings, bms.project_id, project, token)
         if output.is_default:
-            _print_report(facts, checks, allowed=allowed)
+            _print_report(facts, checks, settings.auth, allowed=allowed)
         else:
             reads = {check.call: True if check.error is None else str(check.error) for check in checks}
             record: Mapping[str, object] = {**facts, "reads": reads}
@@ -132,7 +135,7 @@ def _describe(
     expires = read_datetime(token.get("expires_at"))
     return {
         "endpoint": settings.endpoint,
-        "credentials": repr(settings.auth),
+        "credentials": describe_credentials(settings.auth),
         "user": user.get("name") if isinstance(user, dict) else None,
         "project_id": project_id,
         "project_name": project,
@@ -141,7 +144,7 @@ def _describe(
     }
 
 
-def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
+def _print_report(facts: Mapping[str, object], checks: list[Check], auth: Auth, *, allowed: bool) -> None:
     known = [facts["project_id"], f"({facts['project_name']})" if facts["project_id"] else facts["project_name"]]
     project = strip_control_chars(" ".join(str(each) for each in known if each and each != "(None)")) or "-"
     lines = [f"endpoint     {facts['endpoint']}", f"credentials  {facts['credentials']}"]
@@ -152,7 +155,7 @@ def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: 
     until = (
         f"until {facts['expires_at']}, {duration(seconds)} from now"
         if isinstance(seconds, int)
-        else _describe_lifetime(facts)
+        else _describe_lifetime(auth)
     )
     lines += [f"valid        {until}", ""]
     for check in checks:
@@ -168,17 +171,17 @@ def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: 
         if isinstance(check.error, PermissionDeniedError):
             lines.append(f"           {explain_error(check.error).advice}")
     if not allowed:
-        write("\n".join(lines) + "\n")
+        write(folded("\n".join(lines)) + "\n")
         return
     permissions = {call.name: call.permission for call in operations()}
     lines += ["", "Not tried, since they change servers; each needs its IAM action:"]
     lines += [f"           {name}: {permissions[name]}" for name in _POWER]
-    write("\n".join(lines) + "\n")
+    write(folded("\n".join(lines)) + "\n")
 
 
-def _describe_lifetime(facts: Mapping[str, object]) -> str:
-    if "AkSk" in str(facts["credentials"]):
+def _describe_lifetime(auth: Auth) -> str:
+    if isinstance(auth, AkSkAuth):
         return "until the access key is withdrawn"
-    if "Password" in str(facts["credentials"]):
+    if isinstance(auth, PasswordAuth):
         return "as long as the password; tokens are renewed"
     return "for 24 hours from when the token was issued; the cloud does not say when that was"

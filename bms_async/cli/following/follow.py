@@ -22,6 +22,7 @@ from bms_async.cli.terminal.signals import SignalHandler
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 
 from .display import Display
+from .failures import shown_code
 from .followed import Followed
 from .lists import FailedLists
 from .not_as_asked import NotAsAsked
@@ -283,7 +284,7 @@ class Follower:
             self._display.durations.add(outcome.seconds)
         explanation = self._display.failures.add(outcome)
         if explanation is not None and outcome.error is not None:
-            code = (strip_control_chars(outcome.reason), "red")
+            code = (shown_code(outcome.reason), "red")
             self._screen.print_above(
                 Text.assemble(
                     f"{self._cloud.known.label(outcome.server_id)} ", code, f": {strip_control_chars(explanation)}"
