@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypedDict
 import msgspec
 
 from bms_async import Server, ServerStatus
+from bms_async.api.bms.server_ids import ShortServer
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 
@@ -90,7 +91,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return strip_control_chars(" and ".join(self._parts()))
 
-    def fits(self, server: Server) -> bool:
+    def fits(self, server: Server | ShortServer) -> bool:
         """Return whether a server is one of these; its name and enterprise project are the cloud's to compare.
 
         Args:

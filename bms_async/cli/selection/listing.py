@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
 from bms_async import Server
+from bms_async.api.bms.server_ids import ShortServer
 
 from .filters import Filters, Query, Split, describe, split
 
@@ -23,7 +25,9 @@ __all__ = ["find_ids", "find_servers", "list_chosen", "show_count"]
 _PAGE = 1000
 _IDS_AT_ONCE = 200
 
-_ReadList: TypeAlias = Callable[[Query], AsyncIterable[Server]]
+S = TypeVar("S", Server, ShortServer)
+
+_ReadList: TypeAlias = Callable[[Query], AsyncIterable[S]]
 
 
 def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Server]:
@@ -37,7 +41,7 @@ def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) ->
     return _choose(lambda query: bms.servers.list(page_size=page_size, **query), filters)
 
 
-async def _choose(read_list: _ReadList, filters: Filters) -> AsyncIterator[Server]:
+async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[S]:
     chosen, came, seen = split(filters), set[str | None](), set[str]()
     async for server in _read(read_list, chosen, came, seen):
         yield server
@@ -49,7 +53,7 @@ async def _choose(read_list: _ReadList, filters: Filters) -> AsyncIterator[Serve
             yield server
 
 
-async def _read(read_list: _ReadList, chosen: Split, came: set[str | None], seen: set[str]) -> AsyncIterator[Server]:
+async def _read(read_list: _ReadList[S], chosen: Split, came: set[str | None], seen: set[str]) -> AsyncIterator[S]:
     """Iterate over the servers of some lists that are not in `seen`; add the flavors that the cloud has found."""
     for query in chosen.queries:
         async for server in read_list(query):
@@ -98,6 +102,13 @@ async def list_chosen(
     from .rollouts import ListedServers
 
     ids, servers, bms = list[str](), ListedServers(), cloud.bms
+    if not whole and not native:
+        async for short in _choose(lambda query: _read_short(bms, query), filters):
+            cloud.known.add(short)
+            ids.append(short.id)
+            if len(ids) % _PAGE == 0:
+                await show_count(len(ids), filters, screen)
+        return ids
     found = _choose(lambda query: _read_natively(bms, query), filters) if native else find_servers(bms, filters)
     async for server in found:
         cloud.known.add(server)
@@ -107,6 +118,14 @@ async def list_chosen(
         if len(ids) % _PAGE == 0:
             await show_count(len(ids), filters, screen)
     return servers if whole else ids
+
+
+async def _read_short(bms: BmsClient, query: Query) -> AsyncIterator[ShortServer]:
+    # The public list reads all fields, which takes three times as long.
+    async with aclosing(aiter(bms.servers._list_short(**query))) as pages:  # noqa: SLF001
+        async for page in pages:
+            for server in page:
+                yield server
 
 
 def _read_natively(bms: BmsClient, query: Query) -> AsyncIterable[Server]:
