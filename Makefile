@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Where nothing is kept compiled, each process compiles all that it imports, and the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint compiled docs man pictures browser bench soak soak-sockets soak-limits soak-runs clean
+.PHONY: demo test check lint compiled docs man pictures captures browser bench soak soak-sockets soak-limits soak-runs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -64,6 +64,10 @@ man: $(STAMP)
 pictures: $(STAMP) browser
 	$(BIN)/python -m docs._site.progress_picture
 	$(BIN)/python -m tests.browser.pictures
+
+# What operators see on a terminal and in a pipe, as texts in tests/cli/captures, which people look at after a change.
+captures: $(STAMP)
+	BMS_CAPTURES=write $(BIN)/pytest -q tests/cli/test_captures.py
 
 # For the tests that look at pages: the browser that is there, or Debian's where it may be installed. Without one they are
 # passed over, and fail where CI is set.

@@ -97,6 +97,11 @@ def _unfiltered(kind: int, line: bytearray, above: bytearray, step: int) -> byte
     return line
 
 
+def on_paper(text: str) -> str:
+    """Return a page with the margins that a printer leaves."""
+    return text.replace("</style>", "@media print { body { padding: 12mm; } }\n</style>", 1)
+
+
 def draw(page: Page, file: Path, name: str, text: str, **window: object) -> None:
     file.write_text(text, encoding="utf-8")
     height, media = int(str(window.pop("clip", 0))), str(window.pop("media", ""))
@@ -119,7 +124,7 @@ def main() -> None:
         draw(page, file, "report-light", render(small_run), width=1280, clip=2900)
         draw(page, file, "report-dark", render(small_run), width=1280, dark=True, clip=2900)
         draw(page, file, "report-narrow", render(small_run), width=390, clip=2600)
-        draw(page, file, "report-print", render(small_run), width=794, media="print", clip=2900)
+        draw(page, file, "report-print", on_paper(render(small_run)), width=794, media="print", clip=2900)
         draw(page, file, "report-12000", render(large_run), width=1280, clip=3000)
         draw(page, file, "report-live", render(part_of(large_run, 0.4), "4800"), width=1280, clip=1000)
 

@@ -187,7 +187,7 @@ class Terminal:
         times = set[str]()
 
         def has_moved() -> bool:
-            times.update(re.findall(r"/s +(\d+:\d\d)", self.text))
+            times.update(re.findall(r"/(?:s|min) +(\d+:\d\d)", self.text))
             return len(times) > 2
 
         self.wait_for(has_moved)

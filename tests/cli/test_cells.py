@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms_async.cli.following.failures import Failures
+from bms_async.cli.following.failures import Failures, shown_code
 from bms_async.cli.following.results import reason_line, reason_lines
 from bms_async.cli.reading.servers import _describe
-from bms_async.cli.terminal.cells import cell_len, padded, wrap
+from bms_async.cli.terminal.cells import cell_len, fold, padded, wrap
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.words import CloudMessage
 from bms_async.cli.terminal.writers import TextTable
@@ -105,3 +105,25 @@ def test_text_that_is_padded_is_as_wide_as_its_column(text: str, width: int, rig
     told = padded(text, width, right=right)
     assert cell_len(told) == max(width, cell_len(text))
     assert text in told
+
+
+def test_a_line_ends_between_words_and_what_is_pasted_stays_whole() -> None:
+    path = f"/home/ann/{'x' * 60}"
+    shown = fold(f"bms: 3 servers are not as asked; the list: {path}", 40, rest="     ")
+    assert shown == f"bms: 3 servers are not as asked; the\n     list:\n     {path}"
+    assert fold("  数据库 数据库 数据库", 16, rest="  ") == "  数据库 数据库\n    数据库"
+    assert fold("a   b\n\n  c", 40) == "a   b\n\n  c"
+
+
+def test_a_name_that_leaves_no_room_is_cut_and_an_id_is_not() -> None:
+    table = TextTable(("id", "name", "status"), header=True, right=frozenset(), keep=3, width=lambda: 60, is_cut=True)
+    lines = f"{table.add(['7' * 36, '数' * 20, 'ACTIVE'])}{table.end()}".splitlines()
+    assert max(map(cells, lines)) <= 60
+    assert lines[1].startswith("7" * 36)
+    assert lines[1].endswith("ACTIVE")
+    assert "数\N{HORIZONTAL ELLIPSIS}" in lines[1]
+
+
+def test_reasons_have_no_names_of_classes() -> None:
+    words = [shown_code(code) for code in ("FleetError", "NotReadyError", "GroupBlockedError", "BMS.0037", "Odd.Error")]
+    assert words == ["not done", "not ready", "group blocked", "BMS.0037", "Odd.Error"]

@@ -121,7 +121,7 @@ def test_what_is_shown_is_said_with_who_holds_and_waits(bms: Bms) -> None:
         assert "CALL" in terminal.shown[0]
         assert "LEASE LEFT" in terminal.text
         assert holder["holder"] in terminal.text
-        assert f"account prod-eu in {file_of(bms)}"[:100] in terminal.text.replace("\n", "")
+        assert f"account prod-eu in {file_of(bms)}"[:100] in " ".join(terminal.text.split())
 
 
 def test_the_tables_of_limits_have_room_on_eighty_columns(bms: Bms) -> None:

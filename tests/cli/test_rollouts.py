@@ -350,12 +350,14 @@ def standing(**fields: Any) -> Progress:
         "reason": None,
     }
     done, waits_for = fields.pop("done", 0), fields.pop("waits_for", None)
+    to_verify = fields.pop("to_verify", 0)
     rollout = RolloutStanding(**{**known, **fields})
     return Progress(
         total=10,
         submitted=0,
         done=done,
         by_state=dict.fromkeys(OutcomeState, 0),
+        to_verify=to_verify,
         rollout=rollout,
         waits_for=waits_for,
     )
@@ -412,7 +414,7 @@ def test_the_results_name_the_groups_that_are_blocked_the_largest_first(capsys: 
     out = capsys.readouterr().out
     words = " ".join(out.split())
     assert "\ngroups that are blocked: rack-2 (2 servers), rack-1 (1 server), (none) (1 server)\n" in out
-    assert re.search(r" 4 GroupBlockedError: not sent: .*'rack-1'", words)
+    assert re.search(r" 4 group blocked: not sent: .*'rack-1'", words)
     print_blocked(*map(str, range(9)))
     assert "4 (1 server) and 4 more\n" in capsys.readouterr().out
     print_blocked("rack-1", as_json=True)
@@ -429,3 +431,10 @@ def test_the_time_for_which_nothing_is_unavailable_is_no_pace() -> None:
     pace.sample(standing(under_way=1, done=1), 9000.0)
     pace.sample(standing(done=2), 9090.0)
     assert pace.seconds_left(10) == (100 + 10 + 90) / 2 * 8
+
+
+def test_servers_that_wait_for_their_states_to_be_read_back_are_gone_through() -> None:
+    pace = RolloutPace()
+    pace.sample(standing(under_way=2), 0.0)
+    pace.sample(standing(under_way=2, done=1, to_verify=4), 100.0)
+    assert pace.seconds_left(10) == pytest.approx(100)

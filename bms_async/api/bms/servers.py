@@ -19,8 +19,8 @@ from .creation import Creation
 from .maintenance import Maintenance
 from .passwords import Passwords
 from .power import Power
-from .server_ids import ServerIds, make_fetch
-from .server_list import MAX_PAGE_SIZE, ServerList, ServerPage
+from .server_ids import ServerIds, ShortList, ShortServer, make_fetch
+from .server_list import MAX_PAGE_SIZE, ServerId, ServerList, ServerPage
 
 GET = define(
     "servers.get",
@@ -135,7 +135,31 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
             "enterprise_project_id": enterprise_project_id,
         }
         self._check_list(filters, page_size)
-        return ServerIds(make_fetch(self._session, LIST, filters, lane), self._session, page_size=page_size)
+        fetch = make_fetch(self._session, LIST, filters, lane)
+        return ServerIds(ShortList(fetch, self._session, page_size=page_size, model=ServerId))
+
+    def _list_short(
+        self,
+        *,
+        flavor: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        tags: str | None = None,
+        enterprise_project_id: str | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> ShortList[ShortServer]:
+        """Iterate over the servers that match all filters, with few of their fields; the arguments are as of `list`."""
+        filters = {
+            "flavor": flavor,
+            "name": name,
+            "status": status,
+            "tags": tags,
+            "enterprise_project_id": enterprise_project_id,
+        }
+        self._check_list(filters, page_size)
+        fetch = make_fetch(self._session, LIST, filters, lane, ShortServer)
+        return ShortList(fetch, self._session, page_size=page_size, model=ShortServer)
 
     def _check_list(self, filters: Mapping[str, str | None], page_size: int) -> None:
         if self._check:

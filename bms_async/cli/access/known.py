@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from bms_async import Server
+from bms_async.api.bms.server_ids import ShortServer
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.models.ids import canonical_id
 
@@ -55,7 +56,7 @@ class KnownServers:
         """Iterate over ids and what is known of them."""
         return iter(self._servers.items())
 
-    def add(self, server: Server) -> None:
+    def add(self, server: Server | ShortServer) -> None:
         """Note what is to be known of a server."""
         flavor = (server.flavor.id or server.flavor.name) if server.flavor else None
         self.note(

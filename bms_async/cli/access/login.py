@@ -22,7 +22,7 @@ from bms_async.api import operations
 from bms_async.auth import Auth
 from bms_async.cli.terminal.exit import Code, explain_error, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import write
+from bms_async.cli.terminal.output import folded, write
 from bms_async.cli.terminal.rows import RowWriter, Table, write_rows
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
 from bms_async.cli.terminal.texts import duration, strip_control_chars
@@ -172,12 +172,12 @@ def _print_report(facts: Mapping[str, object], checks: list[Check], auth: Auth, 
         if isinstance(check.error, PermissionDeniedError):
             lines.append(f"           {explain_error(check.error).advice}")
     if not allowed:
-        write("\n".join(lines) + "\n")
+        write(folded("\n".join(lines)) + "\n")
         return
     permissions = {call.name: call.permission for call in operations()}
     lines += ["", "Not tried, since they change servers; each needs its IAM action:"]
     lines += [f"           {name}: {permissions[name]}" for name in _POWER]
-    write("\n".join(lines) + "\n")
+    write(folded("\n".join(lines)) + "\n")
 
 
 def _describe_lifetime(auth: Auth) -> str:

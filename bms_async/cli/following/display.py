@@ -12,10 +12,10 @@ from rich.text import Text
 
 from bms_async import BmsClient, LimiterStatistics, OutcomeState
 from bms_async.cli.terminal.progress import Screen, draw_bar
-from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import duration, pluralize
 
 from .estimate import Durations, Estimate, RolloutPace, RunPosition, estimate_end, time_of_last_call
-from .failures import Failures
+from .failures import Failures, shown_code
 from .followed import Followed, count_under_way
 from .results import reason_line
 from .standing import describe_groups, describe_unavailable, describe_waiting
@@ -78,6 +78,18 @@ def describe_next_call(statistics: LimiterStatistics, spent: Sequence[float]) ->
     # Where processes share the limit, the time at which this one asks again may come before that of a slot.
     slot = time_of_last_call(1, spent=spent, capacity=statistics.capacity)
     return f"next in {duration(math.ceil(max(slot, wait)))}"
+
+
+def _rate(rate: float, whole: float) -> str:
+    """Return servers a second; where these are too few to be a number, servers a minute over the whole time.
+
+    Args:
+        rate: Servers a second of late.
+        whole: The same over the whole time.
+    """
+    if rate >= 1 or whole >= 1 or not whole:
+        return f"{rate:,.0f}/s"
+    return f"{60 * whole:,.0f}/min"
 
 
 class Display:
@@ -181,23 +193,24 @@ class Display:
         """Return the rate, the time so far, and the time to come."""
         progress, now, ended = self._run.progress, anyio.current_time(), self._ended()
         (since, before), seconds = self._recent[0], now - self.began
-        rate = (ended - before) / max(now - since, 0.5)
+        whole = ended / max(seconds, 0.1)
+        rate = _rate((ended - before) / max(now - since, 0.5), whole)
         if self._run.end:
-            return f"{ended / max(seconds, 0.1):,.0f}/s", duration(seconds), self._run.end
+            return _rate(whole, whole), duration(seconds), self._run.end
         if progress.to_verify and not count_under_way(progress) and not self._unasked():
-            return f"{rate:,.0f}/s", duration(seconds), "verifying"
+            return rate, duration(seconds), "verifying"
         if not self._run.is_sent_here:
             # Nothing is known here of the limits of those that send.
-            return f"{rate:,.0f}/s", duration(seconds), ""
+            return rate, duration(seconds), ""
         if progress.rollout is not None and progress.rollout.waiting:
             left = self._pace.seconds_left(self._servers)
-            return f"{rate:,.0f}/s", duration(seconds), "" if left is None else f">={duration(math.ceil(left))} left"
+            return rate, duration(seconds), "" if left is None else f">={duration(math.ceil(left))} left"
         estimate = self._estimate(ended)
         if estimate.is_lower_bound and estimate.seconds < 1:
             # No server has ended yet, and the limit delays nothing.
-            return f"{rate:,.0f}/s", duration(seconds), ""
+            return rate, duration(seconds), ""
         mark = ">=" if estimate.is_lower_bound else "~"
-        return f"{rate:,.0f}/s", duration(seconds), f"{mark}{duration(math.ceil(estimate.seconds))} left"
+        return rate, duration(seconds), f"{mark}{duration(math.ceil(estimate.seconds))} left"
 
     def _unasked(self) -> int:
         """Return how many servers are still to be asked for."""
@@ -286,7 +299,7 @@ class Display:
         """Return the line that is written to a log."""
         rate, so_far, to_come = self._figures()
         counts = list(self.failures.named_counts().items())[:_MAX_REASONS]
-        failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in counts)
+        failed = ", ".join(f"{count:,} {shown_code(code)}" for code, count in counts)
         figures = ", ".join(figure for figure in (rate, so_far, to_come) if figure)
         texts = [self._states(), *(text.plain.strip() for text in self._rollout_lines())]
         line = f"{self._action}: {self._ended():,} of {self._servers:,}, {figures}; {'; '.join(texts)}"

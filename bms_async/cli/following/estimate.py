@@ -103,11 +103,13 @@ class RolloutPace:
         standing = progress.rollout
         if standing is None:
             return
+        # Those that wait for their states to be read back are gone through: all of them are read at the end.
+        done = progress.done + progress.to_verify
         if self._at is None:
-            self._first = progress.done
+            self._first = done
         elif self._was_moving:
             self._moving += now - self._at
-        self._at, self._done = now, progress.done
+        self._at, self._done = now, done
         self._was_moving = bool(standing.under_way or standing.settling)
 
     def seconds_left(self, servers: int) -> float | None:

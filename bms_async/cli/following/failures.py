@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bms_async import GroupBlockedError, InvalidRequestError, Outcome, OutcomeState, explain
 from bms_async.cli.terminal.exit import in_words_of_a_shell
 from bms_async.cli.terminal.tally import BoundedCounter
+from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.cli.terminal.words import CloudMessage, message_of
 
-__all__ = ["Failures", "MessageCount", "Reason", "explain_code"]
+__all__ = ["Failures", "MessageCount", "Reason", "explain_code", "shown_code"]
 
 _EXAMPLES = 3
+_ERROR = re.compile(r"(?<=[a-z])Error")
+_CALL = re.compile(r"[a-z_]+(\.[a-z_]+)+: ")
+_WORDS: Final[Mapping[str, str]] = {
+    "FleetError": "not done",
+    "TransportError": "no answer",
+    "InvalidRequestError": "unfit",
+}
+"""What errors without a code are called, where their names say too little."""
 
 
 class MessageCount(NamedTuple):
@@ -126,6 +136,17 @@ class Failures:
         return {code: count for code, count in self.counts().items() if code not in OutcomeState.__members__}
 
 
+def shown_code(code: str) -> str:
+    """Return a reason for people: the cloud's code as it is, and the name of an error in words.
+
+    Args:
+        code: The code of a `Reason`.
+    """
+    if not _ERROR.search(code) or not code.isalpha():
+        return strip_control_chars(code)
+    return _WORDS.get(code) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", code.removesuffix("Error")).lower()
+
+
 def explain_code(code: str | None, message: CloudMessage | None = None, otherwise: str = "") -> str:
     """Return what a code means and what to do, by the reference; the cloud's message is shown beside it.
 
@@ -148,5 +169,6 @@ def _meaning(outcome: Outcome, message: CloudMessage | None) -> str:
             return "The job was accepted, and the run did not wait for it; it continues in the cloud."
         return "Nothing was done to it: the run ended before its turn."
     error = outcome.error
-    said = in_words_of_a_shell(error) if isinstance(error, InvalidRequestError) else str(error)
+    # Which call it was is known from the command.
+    said = in_words_of_a_shell(error) if isinstance(error, InvalidRequestError) else _CALL.sub("", str(error), count=1)
     return explain_code(outcome.code, message, said)

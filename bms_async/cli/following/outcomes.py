@@ -43,7 +43,7 @@ def outcome_table(known: KnownServers) -> Table[Outcome]:
         ids=lambda outcome: outcome.server_id,
         fields=lambda outcome: describe(outcome, known),
         right=frozenset({"attempts", "seconds"}),
-        keep=5,
+        keep=4,
     )
 
 

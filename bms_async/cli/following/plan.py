@@ -13,7 +13,7 @@ from bms_async import BmsError
 from bms_async.cli.access.account_usage import LimitView, read_account_in
 from bms_async.cli.access.whoami import read_place
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import write_aside
+from bms_async.cli.terminal.output import folded, write_aside
 from bms_async.cli.terminal.texts import duration, pluralize
 from bms_async.limits.shared.limiter import SharedLimiter
 
@@ -110,7 +110,7 @@ async def print_plan(
         *(() if chosen is None else chosen.lines),
         f"{_limits(limit, used)}; {time}",
     ]
-    await write_aside("\n".join(lines) + f"\n{note}nothing was changed\n")
+    await write_aside(folded("\n".join(lines)) + f"\n{folded(note)}nothing was changed\n")
 
 
 def more_of(place: Place) -> Sequence[str]:
@@ -126,9 +126,8 @@ def place_fields(place: Place) -> dict[str, object]:
 
 def _time(least: float, seconds: float, takes: float, *, wave: int | None, is_given: bool) -> str:
     if not seconds or (wave is None and not is_given):
-        return (
-            f"the last call can be sent after {duration(least)} at the earliest, and then the servers take their time"
-        )
+        sent = "all calls can be sent at once" if least < 1 else f"the last call can be sent after {duration(least)}"
+        return f"{sent}{'' if least < 1 else ' at the earliest'}, and then the servers take their time"
     at_once = "" if wave is None else f" with at most {pluralize(wave, 'server')} under way"
     asks = "" if is_given else ", which --server-takes changes"
     return f"it takes about {duration(seconds)}{at_once}, if one server takes {duration(takes)}{asks}"

@@ -11,12 +11,12 @@ from bms_async import Outcome, OutcomeState, explain
 from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
 from bms_async.cli.terminal.cells import wrap
 from bms_async.cli.terminal.exit import print_error
-from bms_async.cli.terminal.output import terminal_width, write
+from bms_async.cli.terminal.output import folded, terminal_width, write
 from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 from bms_async.errors.fleet import shown_group
 
-from .failures import Failures, Reason
+from .failures import Failures, Reason, shown_code
 
 __all__ = ["Results", "failure_line", "plain_reasons", "print_results", "reason_line", "reason_lines"]
 
@@ -114,9 +114,7 @@ def print_results(
     head = f"{results.verb}: {servers} of {where} in {took}: {', '.join(states) or 'none'}"
     if quiet:
         if failures:
-            counts = ", ".join(
-                f"{count:,} {strip_control_chars(name)}" for name, count in failures.named_counts().items()
-            )
+            counts = ", ".join(f"{count:,} {shown_code(name)}" for name, count in failures.named_counts().items())
             print_error(f"{head}; {counts}" if counts else head)
         return
     lines = [head]
@@ -135,7 +133,7 @@ def print_results(
         lines.append(f"groups that are blocked: {', '.join(named)}{more}")
     lines += reason_lines(failures, known)
     if rows is None:
-        write("\n".join(lines) + "\n")
+        write(folded("\n".join(lines)) + "\n")
     else:
         print_error("\n".join(lines), first="")
 
@@ -165,7 +163,7 @@ def reason_lines(failures: Failures, known: KnownServers = NOTHING_KNOWN) -> lis
     width, lines = terminal_width(), list[str]()
     for reason in failures.reasons():
         more = "" if reason.total == len(reason.servers) else f" and {reason.total - len(reason.servers):,} more"
-        head = f"{reason.total:,} {strip_control_chars(reason.code)}: {strip_control_chars(reason.meaning)}"
+        head = f"{reason.total:,} {shown_code(reason.code)}: {strip_control_chars(reason.meaning)}"
         servers = f"{', '.join(map(known.label, reason.servers))}{more}"
         lines += wrap(head, width, first="  ", rest="    ")
         for text in (*_message_lines(reason, known), servers):
@@ -176,9 +174,7 @@ def reason_lines(failures: Failures, known: KnownServers = NOTHING_KNOWN) -> lis
 def reason_line(reason: Reason) -> Text:
     """Return the line of a reason in the progress block: the cloud's most frequent message, which fits best."""
     text = reason.messages[0].message.text if reason.messages else reason.meaning
-    return Text.assemble(
-        "  ", (f"{reason.total:,} {strip_control_chars(reason.code)}", "red"), f"  {strip_control_chars(text)}"
-    )
+    return Text.assemble("  ", (f"{reason.total:,} {shown_code(reason.code)}", "red"), f"  {strip_control_chars(text)}")
 
 
 def failure_line(label: str, code: str, explanation: str) -> Text:
@@ -190,7 +186,7 @@ def failure_line(label: str, code: str, explanation: str) -> Text:
         explanation: What it means, and what the cloud said.
     """
     return Text.assemble(
-        f"{strip_control_chars(label)} ", (strip_control_chars(code), "red"), f": {strip_control_chars(explanation)}"
+        f"{strip_control_chars(label)} ", (shown_code(code), "red"), f": {strip_control_chars(explanation)}"
     )
 
 

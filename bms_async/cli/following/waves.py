@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from bms_async import PlannedWave, Rollout, RolloutPlan, Server
 from bms_async.cli.access.whoami import read_place
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import write_aside
+from bms_async.cli.terminal.output import folded, write_aside
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
 from bms_async.errors.fleet import shown_group
 
@@ -82,7 +82,7 @@ async def print_waves(
         lines.append(f"the end is to be expected at {_time(plan.ends, zone)}")
     elif plan.servers:
         lines.append("the end is more than a year away; allow more at once, or a wider window")
-    await write_aside("\n".join([*lines, "nothing was changed"]) + "\n")
+    await write_aside(folded("\n".join([*lines, "nothing was changed"])) + "\n")
 
 
 def _line(wave: PlannedWave, zone: tzinfo | None, *, names_groups: bool) -> str:

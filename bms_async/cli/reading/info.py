@@ -11,7 +11,7 @@ from bms_async.cli.access.account_usage import AccountView, HolderView, LimitVie
 from bms_async.cli.access.settings import read_settings
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.output import is_terminal, write
+from bms_async.cli.terminal.output import folded, is_terminal, write
 from bms_async.cli.terminal.rows import RowWriter, Table, write_rows
 from bms_async.cli.terminal.texts import duration, strip_control_chars
 from bms_async.limits import DOCUMENTED_LIMITS
@@ -184,7 +184,7 @@ def _write_holders(view: AccountView, rows: Sequence[_Row]) -> None:
     if held:
         write("\n")
         write_rows(_HELD, OutputOptions(), held)
-    write(f"\naccount {strip_control_chars(view.account)} in {strip_control_chars(view.store)}\n")
+    write(folded(f"\naccount {strip_control_chars(view.account)} in {strip_control_chars(view.store)}\n"))
 
 
 def _print_closed(view: AccountView) -> None:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypedDict
 import msgspec
 
 from bms_async import Server, ServerStatus
+from bms_async.api.bms.server_ids import ShortServer
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 
@@ -96,7 +97,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return strip_control_chars(" and ".join(self._parts()))
 
-    def fits(self, server: Server) -> bool:
+    def fits(self, server: Server | ShortServer) -> bool:
         """Return whether a server is one of these.
 
         How names are compared is the cloud's to say: one that is surely none of these does not fit.

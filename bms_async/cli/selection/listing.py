@@ -7,11 +7,13 @@ cloud was asked for. Rejected: to trust the list, as a wrong tag would then stop
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
 from bms_async import Server
+from bms_async.api.bms.server_ids import ShortServer
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
 
@@ -29,7 +31,9 @@ __all__ = ["find_ids", "find_servers", "list_chosen", "show_count"]
 _PAGE = 1000
 _IDS_AT_ONCE = 200
 
-_ReadList: TypeAlias = Callable[[Query], AsyncIterable[Server]]
+S = TypeVar("S", Server, ShortServer)
+
+_ReadList: TypeAlias = Callable[[Query], AsyncIterable[S]]
 
 
 def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Server]:
@@ -63,7 +67,7 @@ class _Sieve:
         self.is_without_tags = False
         self._has_tags = False
 
-    def takes(self, server: Server, query: Query, rest: Filters) -> bool:
+    def takes(self, server: Server | ShortServer, query: Query, rest: Filters) -> bool:
         """Return whether a server is let through.
 
         Args:
@@ -83,7 +87,7 @@ class _Sieve:
         return True
 
 
-async def _choose(read_list: _ReadList, filters: Filters) -> AsyncIterator[Server]:
+async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[S]:
     chosen, sieve = split(filters), _Sieve(filters)
     async for server in _read(read_list, chosen, sieve):
         yield server
@@ -106,7 +110,7 @@ async def _choose(read_list: _ReadList, filters: Filters) -> AsyncIterator[Serve
         )
 
 
-async def _read(read_list: _ReadList, chosen: Split, sieve: _Sieve) -> AsyncIterator[Server]:
+async def _read(read_list: _ReadList[S], chosen: Split, sieve: _Sieve) -> AsyncIterator[S]:
     for query in chosen.queries:
         async for server in read_list(query):
             if sieve.takes(server, query, chosen.rest):
@@ -151,6 +155,13 @@ async def list_chosen(
     from .rollouts import ListedServers
 
     ids, servers, bms = list[str](), ListedServers(), cloud.bms
+    if not whole and not native:
+        async for short in _choose(lambda query: _read_short(bms, query), filters):
+            cloud.known.add(short)
+            ids.append(short.id)
+            if len(ids) % _PAGE == 0:
+                await show_count(len(ids), filters, screen)
+        return ids
     found = _choose(lambda query: _read_natively(bms, query), filters) if native else find_servers(bms, filters)
     async for server in found:
         cloud.known.add(server)
@@ -160,6 +171,14 @@ async def list_chosen(
         if len(ids) % _PAGE == 0:
             await show_count(len(ids), filters, screen)
     return servers if whole else ids
+
+
+async def _read_short(bms: BmsClient, query: Query) -> AsyncIterator[ShortServer]:
+    # The public list reads all fields, which takes three times as long.
+    async with aclosing(aiter(bms.servers._list_short(**query))) as pages:  # noqa: SLF001
+        async for page in pages:
+            for server in page:
+                yield server
 
 
 def _read_natively(bms: BmsClient, query: Query) -> AsyncIterable[Server]:

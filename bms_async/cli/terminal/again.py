@@ -35,7 +35,8 @@ def print_command(command: str) -> None:
         is_typed = context.get_parameter_source("journal") is ParameterSource.COMMANDLINE
         if journal and is_typed and _OF_A_RUN.search(command) and _has_no_password(journal):
             command += f" --journal {shlex.quote(journal)}"
-    print_error(command, first="  ")
+    # It can be pasted only as long as it is one line.
+    print_error(command, first="  ", is_folded=False)
 
 
 def _escaped(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["cell_len", "padded", "wrap"]
+__all__ = ["cell_len", "cut", "fold", "padded", "wrap"]
 
 
 def cell_len(text: str) -> int:
@@ -47,6 +47,43 @@ def wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]
             line += piece if is_empty else f" {piece}"
             is_empty = False
     return lines if is_empty else [*lines, line]
+
+
+def fold(text: str, width: int, *, rest: str = "") -> str:
+    """Return a text whose lines end between words; a word that is longer than a line, such as a path, stays whole.
+
+    Args:
+        text: The text; lines that are short enough stay as they are.
+        width: The width of a line in cells.
+        rest: The indent of what goes on in another line, beside that of the line itself.
+    """
+    return "\n".join(line if cell_len(line) <= width else _folded(line, width, rest) for line in text.split("\n"))
+
+
+def _folded(text: str, width: int, rest: str) -> str:
+    indent = text[: len(text) - len(text.lstrip())]
+    lines, line = list[str](), ""
+    for word in text.split():
+        longer = f"{line} {word}" if line else indent + word
+        if line and cell_len(longer) > width:
+            lines.append(line)
+            longer = indent + rest + word
+        line = longer
+    return "\n".join([*lines, line])
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text cut to a width, with a mark at its end.
+
+    Args:
+        text: The text.
+        width: Its greatest width in cells.
+    """
+    if cell_len(text) <= width:
+        return text
+    from rich.cells import set_cell_size
+
+    return f"{set_cell_size(text, max(0, width - 1)).rstrip()}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _pieces(word: str, room: int) -> Iterator[str]:

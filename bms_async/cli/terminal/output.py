@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -12,9 +11,12 @@ import msgspec
 
 from bms_async.redaction import MaskedStr
 
+from .cells import fold
+from .streams import width_of
 from .texts import strip_control_chars
 
 __all__ = [
+    "folded",
     "format_cell",
     "is_terminal",
     "json_line",
@@ -56,6 +58,8 @@ def format_cell(value: object) -> str:
     """Return a value as text for a column."""
     if isinstance(value, datetime):
         value = value.strftime("%Y-%m-%d %H:%M")
+    elif isinstance(value, float):
+        value = f"{value:.1f}"
     elif isinstance(value, bool):
         value = "yes" if value else "no"
     elif isinstance(value, Enum):
@@ -76,8 +80,14 @@ def is_terminal() -> bool:
 
 def terminal_width() -> int:
     """Return the width of standard output; where it is not a terminal, that of COLUMNS, which `watch` sets, or 80."""
-    try:
-        return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
-    except (OSError, ValueError):
-        typed = os.environ.get("COLUMNS", "")
-        return max(20, int(typed)) if typed.isascii() and typed.isdigit() else 80
+    return width_of(sys.stdout)
+
+
+def folded(text: str, *, rest: str = "  ") -> str:
+    """Return a text for people as standard output takes it: on a terminal no line ends within a word.
+
+    Args:
+        text: The text.
+        rest: The indent of what goes on in another line.
+    """
+    return fold(text, terminal_width(), rest=rest) if is_terminal() else text

@@ -296,4 +296,5 @@ def _make_writer(table: Table[T], names: Sequence[str], options: OutputOptions, 
         return Tabs(names if options.header else None)
     keep = len(names) if options.columns is not None or table.keep is None else table.keep
     has_header = options.header is not False
-    return TextTable(names, header=has_header, right=table.right, keep=keep, width=terminal_width)
+    is_cut = options.columns is None
+    return TextTable(names, header=has_header, right=table.right, keep=keep, width=terminal_width, is_cut=is_cut)

@@ -6,8 +6,9 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
-__all__ = ["discard_output", "flush_output", "print_error", "repair_streams"]
+__all__ = ["discard_output", "flush_output", "print_error", "repair_streams", "width_of"]
 
 _UNWRITTEN = 2
 _NO_READER = 128 + 13
@@ -31,13 +32,37 @@ def repair_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def print_error(text: str, *, first: str = "bms: ") -> None:
-    """Write a line to standard error, which may be closed."""
+def print_error(text: str, *, first: str = "bms: ", is_folded: bool = True) -> None:
+    """Write a line to standard error, which may be closed.
+
+    Args:
+        text: The line.
+        first: What stands before it.
+        is_folded: Whether a terminal that it is too wide for shows it in several lines, which end between words.
+    """
+    line = f"{first}{text}"
     try:
-        sys.stderr.write(f"{first}{text}\n")
+        if is_folded and sys.stderr.isatty():
+            from .cells import fold
+
+            line = fold(line, width_of(sys.stderr), rest=" " * len(first.lstrip()))
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except OSError:
         discard_output()
+
+
+def width_of(stream: TextIO) -> int:
+    """Return the width of a stream's terminal; where it is none, that of COLUMNS, which `watch` sets, or 80.
+
+    Args:
+        stream: The stream.
+    """
+    try:
+        return max(20, os.get_terminal_size(stream.fileno()).columns)
+    except (OSError, ValueError):
+        typed = os.environ.get("COLUMNS", "")
+        return max(20, int(typed)) if typed.isascii() and typed.isdigit() else 80
 
 
 def discard_output() -> OSError | None:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from .cells import cell_len, padded
+from .cells import cell_len, cut, padded
 from .output import format_cell, json_line
 from .texts import strip_control_chars
 from .yaml_text import escape_unprintable, yaml_document, yaml_item
@@ -22,6 +22,7 @@ from .yaml_text import escape_unprintable, yaml_document, yaml_item
 __all__ = ["Csv", "Ids", "JsonArray", "JsonLines", "Tabs", "TextTable", "Writer", "Yaml", "csv_cell", "is_formula"]
 
 _FIRST_ROWS = 100
+_LEAST = 8
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
@@ -199,16 +200,26 @@ class TextTable:
         right: Columns that are aligned to the right.
         keep: How many columns are shown on any terminal; of the others, as many as have room.
         width: Returns the width of a line in cells.
+        is_cut: Whether the widest cells are cut where the columns that are kept have no room either; ids are not.
     """
 
     def __init__(
-        self, names: Sequence[str], *, header: bool, right: frozenset[str], keep: int, width: Callable[[], int]
+        self,
+        names: Sequence[str],
+        *,
+        header: bool,
+        right: frozenset[str],
+        keep: int,
+        width: Callable[[], int],
+        is_cut: bool = False,
     ) -> None:
         self._names = names
         self._head = [[name.upper().replace("_", " ") for name in names]] if header else []
         self._right = right
         self._keep = keep
         self._width = width
+        self._is_cut = is_cut
+        self._cut: int | None = None
         self._first: list[list[str]] | None = []
         self._widths: list[int] = []
 
@@ -230,13 +241,17 @@ class TextTable:
         room = self._width()
         while len(self._widths) > self._keep and sum(self._widths) + 3 * (len(self._widths) - 1) > room:
             self._widths.pop()
+        over = sum(self._widths) + 3 * (len(self._widths) - 1) - room
+        if self._is_cut and over > 0 and len(self._widths) > 1:
+            self._cut = max(range(1, len(self._widths)), key=self._widths.__getitem__)
+            self._widths[self._cut] = max(_LEAST, self._widths[self._cut] - over)
         return "".join(map(self._align, rows))
 
     def _align(self, row: Sequence[str]) -> str:
         cells = [
-            padded(cell, width, right=name in self._right)
+            padded(cut(cell, width) if index == self._cut else cell, width, right=name in self._right)
             # Columns without room have no width.
-            for cell, width, name in zip(row, self._widths, self._names, strict=False)
+            for index, (cell, width, name) in enumerate(zip(row, self._widths, self._names, strict=False))
         ]
         return "   ".join(cells).rstrip() + "\n"
 

@@ -182,7 +182,33 @@ async def test_a_refusal_and_a_blank_filter_are_errors_before_the_first_id() -> 
 
 def test_a_page_of_ids_keeps_nothing_of_the_body() -> None:
     body = b'{"count": 1, "servers": [{"id": "a", "name": "%b"}]}' % (b"x" * 1000)
-    page = server_ids.read_ids(body)
+    page = server_ids.read_page(body)
     assert page is not None
     assert (page.servers, page.count, page.size) == ((server_list.ServerId(id="a"),), 1, len(body))
     assert not any(isinstance(getattr(page, field), bytes | memoryview) for field in ("servers", "count", "size"))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"name": "数据库", "status": "SHUTOFF", "OS-EXT-AZ:availability_zone": "az-1", "tags": ["rack-1", "x"]},
+        {"flavor": {"id": "physical.s1", "links": [{"rel": "self"}]}, "image": "", "status": "NEVER_HEARD_OF"},
+        {"name": None, "tags": None, "flavor": None},
+        {"name": "", "tags": "", "flavor": "", "status": ""},
+        {"name": 7, "flavor": {"id": 8}},
+    ],
+)
+@virtually
+async def test_a_short_list_has_the_fields_that_servers_are_chosen_by_as_the_list_has_them(odd: Any) -> None:
+    async with mocked() as (bms, cloud):
+        servers = [{"id": "a", "name": "first"}, {"id": "b", **odd}]
+        cloud.get(DETAIL).mock(return_value=httpx.Response(200, json={"count": 2, "servers": servers}))
+        listed = [fields_of(server) async for server in bms.servers.list()]
+        short = [fields_of(server) async for page in bms.servers._list_short() for server in page]
+    assert short == listed
+
+
+def fields_of(server: Server | server_ids.ShortServer) -> tuple[object, ...]:
+    flavor = server.flavor and (server.flavor.id, server.flavor.name)
+    return server.id, server.name, server.status, server.availability_zone, server.tags, flavor
