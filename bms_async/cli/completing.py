@@ -7,6 +7,7 @@ ends within 2 s, whatever waits: `ended_in_time` ends the process then.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ from click.shell_completion import CompletionItem
 
 from .context import CLOUD
 
-__all__ = ["complete_clouds", "complete_runs", "complete_seen", "ended_in_time"]
+__all__ = ["complete_clouds", "complete_runs", "complete_seen", "ended_in_time", "is_harmless"]
 
 Items: TypeAlias = "list[CompletionItem[Any]]"
 
+_HARMLESS: Final = re.compile(r"[\w@%+=:,./-]+")
 _SECONDS: Final = 1.7
 _RUNS: Final = 100
 
@@ -37,6 +39,18 @@ def ended_in_time() -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def is_harmless(name: str) -> bool:
+    """Return whether a shell takes a name for one word, and nothing of it for a command.
+
+    bash puts what is offered on the line as it is, so that a tag such as ``$(reboot)``, which anybody may give a server
+    of the project, would be run with the line.
+
+    Args:
+        name: What would be offered.
+    """
+    return _HARMLESS.fullmatch(name) is not None
 
 
 def complete_clouds(_context: click.Context, _parameter: click.Parameter, begun: str) -> Items:
@@ -91,7 +105,8 @@ def complete_runs(_context: click.Context, _parameter: click.Parameter, begun: s
 def _offer(find: Callable[[], Iterable[str]], begun: str) -> Items:
     with _silence():
         try:
-            return [CompletionItem(name) for name in dict.fromkeys(find()) if name.startswith(begun)]
+            names = dict.fromkeys(find())
+            return [CompletionItem(name) for name in names if name.startswith(begun) and is_harmless(name)]
         except Exception:  # noqa: BLE001 - a shell that completes a word has no room for an error
             return []
 

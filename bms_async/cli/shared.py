@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from .completing import complete_clouds
+from .completing import complete_clouds, is_harmless
 from .context import CLOUD, PROFILE, PROFILE_READ, VERBOSE, config_file
 from .help import Option
 
@@ -50,8 +50,10 @@ class BrokenProfileError(click.ClickException):
         """Print it as the errors of commands are."""
         del file
         from .terminal.streams import print_error
+        from .terminal.texts import strip_control_chars
 
-        print_error(self.message)
+        # It may have names of the file in it.
+        print_error(strip_control_chars(self.message))
 
 
 def pick_once(context: click.Context, key: str, option: str, value: str | None) -> str | None:
@@ -69,10 +71,17 @@ def pick_once(context: click.Context, key: str, option: str, value: str | None) 
     before: str | None = context.meta.get(key)
     if value is None:
         return before
+    _check_named(context, option, value)
     if before is not None and before != value and not context.resilient_parsing:
         raise click.UsageError(f"{option}: expected one, got {before!r} and {value!r}; leave one of them out", context)
     context.meta[key] = value
     return value
+
+
+def _check_named(context: click.Context, option: str, value: str) -> None:
+    """Refuse a blank name: an unset variable of a script must not lead to the cloud that is the default."""
+    if not value.strip() and not context.resilient_parsing:
+        raise click.UsageError(f"{option} is empty: expected a name; give one, or leave the option out", context)
 
 
 def pick_cloud(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -88,6 +97,8 @@ def pick_cloud(context: click.Context, parameter: click.Parameter, value: Any) -
     """
     if not getattr(parameter, "multiple", False):
         return pick_once(context, CLOUD, "--cloud", value)
+    for name in value:
+        _check_named(context, "--cloud", name)
     before = context.meta.get(CLOUD)
     if before is None or before in value:
         return value
@@ -138,7 +149,7 @@ def complete_profile(_context: click.Context, _parameter: click.Parameter, begun
         names = () if path is None else read_config(path).profiles
     except ProfileError:
         return []
-    return [CompletionItem(name) for name in names if name.startswith(begun)]
+    return [CompletionItem(name) for name in names if name.startswith(begun) and is_harmless(name)]
 
 
 def leave_out(context: click.Context) -> None:

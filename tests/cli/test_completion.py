@@ -185,6 +185,14 @@ def test_tags_zones_and_flavors_are_those_of_the_last_list(offered: Offered, now
     assert (offered("bms stop --zone "), offered("bms stop --flavor ")) == (["az-1"], ["m2"])
 
 
+def test_nothing_is_offered_that_a_shell_would_run_or_split(offered: Offered, nowhere: Bms) -> None:
+    harmful = ["$(reboot)", "`reboot`", "a b", "a;b", "*", "a|b", "~root", "a>b", "a'b", "!x", "{a,b}", "a\nb", "a\\b"]
+    remembered(nowhere.state, tags=[*harmful, "env=prod", "R\u00fcck"])
+    assert offered("bms stop --tag ") == ["R\u00fcck", "env=prod"]
+    (nowhere.state / "clouds.json").write_text(json.dumps({"clouds": {name: {} for name in (*harmful, "east")}}))
+    assert offered("bms --cloud ") == ["east"]
+
+
 def test_a_cloud_that_does_not_answer_costs_one_attempt_and_says_nothing(
     offered: Offered, nowhere: Bms, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ from bms_async.cli.terminal.rows import RowWriter, Table, write_rows_aside
 from bms_async.cli.terminal.sorting import SortedRows, natural_key
 from bms_async.cli.terminal.writers import Csv, JsonArray, JsonLines, TextTable, Yaml, csv_cell
 from bms_async.models import JobStatus
+from tests.cli._helpers import Bms
 
 ODD = (
     "=1+1", "@x", "-", "+5", "\t", "yes", "null", "1e5", "~", "a: b", "- a", "#", "\x85", "\u2028", "\x1b[2J", "\ufeff",
@@ -112,6 +113,7 @@ def test_csv_reads_back_as_it_was_but_for_the_apostrophe_before_a_formula(cells:
         ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
         (" =1", "' =1"),
         ("\uff1d1", "'\uff1d1"),
+        ("\n=1+1", "'\n=1+1"),
         (-5, "-5"),
         (-0.5, "-0.5"),
         (None, ""),
@@ -320,6 +322,22 @@ def test_the_service_is_told_by_the_path(path: str, service: str) -> None:
     assert guess_service(path) == service
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("POST", "/v1/%2e%2E/x"), "expected a path without the parts . and .."),
+        (("POST", "/v1/x", "--header-line", "X-Project-Id: other"), "the address and the project come from the"),
+        (("POST", "/v1/x", "--header-line", "host: other"), "the address and the project come from the"),
+        (("POST", "/v1/x", "--data", "@/dev/zero"), "is no JSON"),
+    ],
+)
+def test_a_call_that_would_go_elsewhere_or_never_end_is_refused(
+    nowhere: Bms, arguments: tuple[str, ...], said: str
+) -> None:
+    ended = nowhere("api", *arguments)
+    assert (ended.code, ended.out, said in ended.err) == (2, "", True)
+
+
 def test_secrets_of_an_answer_are_masked_by_their_names() -> None:
     answer = {
         "server": {
@@ -340,6 +358,17 @@ def test_secrets_of_an_answer_are_masked_by_their_names() -> None:
     assert not [each for each in ("S3cret!", "IyE=", '"SK"', "BEGIN", "abc") if each in text]
     assert ("https://h/x?token=***&id=1" in text, "p2" in text, "ssh-rsa" in text) == (True, True, True)
     assert answer["console"] == [{"url": "https://h/x?token=abc&id=1"}]
+    more = {
+        "access": {"token": {"id": "T0K"}},
+        "pin": {"passcode": 90210, "tokens": ["T1K"]},
+        "console": {"url": "http://h:6080/vnc_auto.html?path=%3Ftoken%3DT2K", "next": "https://h/x?page_token=2"},
+        "proxy": "http://ann:T3K@h/",
+        "credential": {"blob": '{"secret": "T4K"}'},
+    }
+    shown, count = mask_secrets(more)
+    assert count == 6
+    assert not re.search(r"T\dK|90210", json.dumps(shown))
+    assert ("http://ann:***@h/" in json.dumps(shown), "page_token=2" in json.dumps(shown)) == (True, True)
     assert [is_secret(name) for name in ("X-Auth-Token", "OS-DCF:adminPass", "tokens_left")] == [True, True, False]
 
 

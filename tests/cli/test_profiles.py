@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 import tomllib
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bms_async._files import FileLock
+from bms_async.cli.access import configure
 from bms_async.cli.access.configure import edit
 from bms_async.cli.access.profiles import KEYS
 from bms_async.cli.acting import power
@@ -239,6 +242,8 @@ def test_a_file_written_in_another_way_is_refused_and_left_alone(nowhere: Bms, t
         (("--set", "wave=many"), "--set wave: expected a number of servers, from 1 on"),
         (("--set", "colour=red"), "--set colour: expected one of cloud, wave"),
         (("--set", "token=SECRET"), "--set token: no secret belongs in this file"),
+        (("--set", "journal=postgresql://h/db?password=SECRET"), "--set journal: expected the address of a journal"),
+        (("--set", "journal=postgresql://[SECRET/db"), "--set journal: expected the address of a journal"),
         (("--set", "wave=5", "--unset", "wave"), "--set wave and --unset wave: expected one of them"),
         (("--unset", "wave"), "--unset wave: the profile default does not set it"),
         (("--profile", "a b", "--set", "wave=5"), "--profile a b: expected letters, digits, - and _"),
@@ -252,6 +257,26 @@ def test_what_cannot_be_configured_is_refused(nowhere: Bms, arguments: tuple[str
     assert said in ended.err
     assert "SECRET" not in ended.err
     assert not config_of(nowhere).exists()
+
+
+def test_what_another_command_has_written_meanwhile_stays(nowhere: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_config: object, _name: str) -> tuple[dict[str, Any], bool]:
+        write_config(nowhere, "[profiles.other]\nwave = 7\n")
+        return {"wave": 5}, False
+
+    monkeypatch.setattr(configure, "_ask", ask)
+    assert nowhere("configure", "--profile", "prod").code == 0
+    assert tomllib.loads(config_of(nowhere).read_text())["profiles"] == {"other": {"wave": 7}, "prod": {"wave": 5}}
+
+
+def test_two_commands_do_not_write_at_once(nowhere: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configure, "_PATIENCE", 0.0)
+    lock = FileLock(config_of(nowhere).with_name(".config.toml.lock"), os.O_CREAT)
+    assert lock.try_acquire()
+    ended = nowhere("configure", "--set", "wave=5")
+    lock.release()
+    assert (ended.code, "another command writes it; nothing was written" in ended.err) == (2, True)
+    assert nowhere("configure", "--set", "wave=5").code == 0
 
 
 def test_it_asks_on_a_terminal(nowhere: Bms) -> None:

@@ -72,6 +72,22 @@ def test_two_different_clouds_before_and_after_the_command_are_refused(nowhere: 
     assert "--cloud: expected one, got 'foo' and 'bar'" in ended.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("stop", "a", "--cloud", ""), ("--cloud", " ", "stop", "a"), ("stop", "a", "--profile", ""),
+     ("worker", "--cloud", ""), ("stop", "a", "--key", "")],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_unset_variable_leads_to_no_other_cloud_and_to_no_other_run(
+    nowhere: Bms, arguments: tuple[str, ...]
+) -> None:
+    write_clouds(nowhere.state, other={})
+    nowhere.environment["OS_CLOUD"] = "other"
+    ended = nowhere(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "is empty: expected " in ended.err
+
+
 @pytest.mark.parametrize("arguments", [("-vv", "quota"), ("quota", "-vv"), ("-v", "quota", "-v")], ids=" ".join)
 def test_a_log_is_asked_for_before_the_command_or_after_it(cloud: Bms, arguments: tuple[str, ...]) -> None:
     logged = cloud(*arguments)

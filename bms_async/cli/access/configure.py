@@ -10,14 +10,16 @@ import json as json_texts
 import os
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from bms_async import ConfigurationError
-from bms_async._files import write_atomically
+from bms_async._files import FileLock, write_atomically
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.output import json_line, write
 from bms_async.cli.terminal.texts import strip_control_chars
@@ -30,6 +32,10 @@ __all__ = ["ConfigureOptions", "configure", "edit"]
 _ASKED: Final = ("cloud", "wave", "abort_above", "output")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _FIRST: Final = "default"
+_PATIENCE: Final = 5.0
+"""Seconds for which another command that writes the file is waited for."""
+
+_ATTEMPTS: Final = 100
 
 
 class ConfigureOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +88,13 @@ def configure(options: ConfigureOptions) -> int:
         is_default = options.default or name == _FIRST
         if not changes and not options.default:
             changes, is_default = _ask(config, name)
-        config = _changed(config, name, changes, is_default=is_default)
-        config.check(name)
+        with _alone(path):
+            # Another command may have written it meanwhile.
+            config = _changed(read_config(path), name, changes, is_default=is_default)
+            config.check(name)
+            _write(config)
     except ProfileError as error:
         raise UsageError(str(error)) from error
-    _write(config)
     _note_cloud(config.profiles[name].get("cloud"))
     _print_profile(config, name, json=options.json)
     return Code.OK
@@ -191,6 +199,22 @@ def _changed(config: ConfigFile, name: str, changes: Mapping[str, Any], *, is_de
             " would lose something; nothing was written: edit the file"
         )
     return ConfigFile(config.path, text, tree)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other commands from writing the file: of two that change it at once, one change would be lost."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"), os.O_CREAT, strict=False)
+    try:
+        for _ in range(_ATTEMPTS):
+            if lock.try_acquire():
+                break
+            time.sleep(_PATIENCE / _ATTEMPTS)
+        else:
+            raise UsageError(f"{path}: another command writes it; nothing was written: try again")
+        yield
+    finally:
+        lock.release()
 
 
 def _write(config: ConfigFile) -> None:

@@ -66,16 +66,19 @@ def _is_share(value: object) -> bool:
 
 
 def _is_address(value: object) -> bool:
-    return isinstance(value, str) and _is_text(value) and _password_of(value) is None
+    return isinstance(value, str) and _is_text(value) and not _has_password(value)
 
 
-def _password_of(address: str) -> str | None:
-    from urllib.parse import urlsplit
+def _has_password(address: str) -> bool:
+    from urllib.parse import parse_qsl, urlsplit
 
     try:
-        return urlsplit(address).password
+        parts = urlsplit(address)
+        # Drivers of databases take it from the query, too.
+        return parts.password is not None or any(_SECRET.search(name) for name, _ in parse_qsl(parts.query))
     except ValueError:
-        return None
+        # What cannot be taken apart may have one.
+        return True
 
 
 _FORMS: Final = tuple(form for form in FORMS if form != "ids")

@@ -13,13 +13,18 @@ from bms_async.redaction import MASK
 __all__ = ["SECRET_NAMES", "find_rows", "is_secret", "mask_secrets", "table_of"]
 
 SECRET_NAMES: Final = (
-    "adminpass", "password", "passwd", "passphrase", "privatekey", "secret", "secretkey", "secretaccesskey", "token",
-    "userdata",
+    "adminpass", "password", "passwd", "passphrase", "passwordhash", "passcode", "privatekey", "secret", "secretkey",
+    "secretaccesskey", "token", "apikey", "authorization", "cookie", "blob", "userdata",
 )  # fmt: skip
 """How names of secrets end, in lower case and without signs between their words."""
 
 _PAGING: Final = ("next", "page", "continuation")
-_IN_ADDRESSES: Final = re.compile(r"([?&](?:token|signature|x-amz-signature|password)=)[^&#\s]+", re.IGNORECASE)
+_IN_ADDRESSES: Final = re.compile(
+    # A console's address has another one in its query.
+    r"((?:[?&]|%3F|%26)(?!next|page|continuation)(?:[\w-]{0,40}(?:token|signature|password|secret)|sig)(?:=|%3D))[^&#\s]+"
+    r"|(?<=://)([^/@\s:]{0,80}:)[^/@\s]+(?=@)",
+    re.IGNORECASE,
+)
 _IDS: Final = ("id", "server_id", "job_id", "uuid", "name")
 _KEEP: Final = 3
 
@@ -32,18 +37,21 @@ def mask_secrets(value: object) -> tuple[object, int]:
     """
     count = 0
 
-    def masked(value: object, name: str = "") -> object:
+    def masked(value: object, name: str = "", parent: str = "") -> object:
         nonlocal count
         if isinstance(value, Mapping):
-            return {key: masked(item, str(key)) for key, item in value.items()}
+            return {key: masked(item, str(key), name) for key, item in value.items()}
         if isinstance(value, list):
-            return [masked(item, name) for item in value]
-        if not isinstance(value, str) or not value:
+            return [masked(item, name, parent) for item in value]
+        if value is None or value == "" or isinstance(value, bool):
             return value
-        if is_secret(name):
+        # The id of a token is the token.
+        if is_secret(name) or (name == "id" and is_secret(parent)):
             count += 1
             return MASK
-        shown, hits = _IN_ADDRESSES.subn(rf"\g<1>{MASK}", value)
+        if not isinstance(value, str):
+            return value
+        shown, hits = _IN_ADDRESSES.subn(lambda found: f"{found[1] or found[2]}{MASK}", value)
         count += hits
         return shown if hits else value
 
@@ -75,7 +83,8 @@ def find_rows(answer: object) -> list[Mapping[str, object]]:
 def is_secret(name: str) -> bool:
     """Return whether what has this name is a secret: a key of JSON, or a header."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return plain.endswith(SECRET_NAMES) and not plain.startswith(_PAGING)
+    is_named = plain.endswith(SECRET_NAMES) or plain.removesuffix("s").endswith(SECRET_NAMES)
+    return is_named and not plain.startswith(_PAGING)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table[Mapping[str, Any]]:

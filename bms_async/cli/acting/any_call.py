@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final, Literal, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import anyio
 import msgspec
@@ -181,7 +181,7 @@ def _split(typed: str, pairs: Sequence[str]) -> tuple[str, dict[str, list[str]]]
         raise UsageError(
             f"{strip_control_chars(path)}: expected ASCII without spaces; write other characters as %20, %C3%BC..."
         )
-    if {".", ".."} & set(path.split("/")):
+    if {".", ".."} & set(unquote(path).split("/")):
         raise UsageError(f"{path}: expected a path without the parts . and ..")
     query: dict[str, list[str]] = {}
     for name, value in parse_qsl(rest, keep_blank_values=True):
@@ -204,6 +204,9 @@ def _read_header(line: str) -> tuple[str, str]:
             f"--header-line {strip_control_chars(name)}: others can read a command's arguments; credentials come from"
             " the settings"
         )
+    if name.lower() in {"host", "x-project-id"}:
+        # What is printed before the call would not be where it goes.
+        raise UsageError(f"--header-line {name}: the address and the project come from the settings")
     return name, value.strip()
 
 

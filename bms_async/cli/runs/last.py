@@ -32,10 +32,13 @@ def check_new_key(key: str | None) -> None:
         key: The key that was typed; None if none was.
 
     Raises:
-        UsageError: It is the word for the latest run, or an option that was taken for a key.
+        UsageError: It is empty, the word for the latest run, or an option that was taken for a key.
     """
     if key is None:
         return
+    if not key.strip():
+        # An unset variable of a script: each time it is run it would begin another run.
+        raise UsageError("--key is empty: expected the name of the run; give one, or leave the option out")
     if is_last(key):
         raise UsageError(f"--key {key}: this word means the latest run; give the run another name")
     check_typed_key("--key", key)

@@ -90,6 +90,9 @@ def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - one retur
         return Failure(text, "", Code.FAILED)
     if isinstance(error, BmsError):
         return Failure(text, _advice(error), Code.UNREACHABLE)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        # Python's own text has numbers and quotes in it.
+        text = f"{error.filename}: {error.strerror}"
     return Failure(text, "", Code.USAGE)
 
 
