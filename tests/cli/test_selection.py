@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from anyio import current_time
+from anyio import create_task_group, current_time
+from anyio.lowlevel import checkpoint
 
 from bms_async import BmsClient, StaticToken
+from bms_async.cli.access import slowly as in_steps
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.access.learning import learn_servers
@@ -186,6 +188,30 @@ def test_a_name_is_the_server_that_has_it_and_a_uuid_is_never_looked_up(native: 
     assert len(sim.calls) == calls
 
 
+def test_thousands_of_servers_are_resolved_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"0a000000-0000-4000-8000-{number:012}" for number in range(3000)]
+    given = Given(map(Word, ids))
+
+    async def steps() -> int:
+        taken, is_over = 0, False
+
+        async def count() -> None:
+            nonlocal taken
+            while not is_over:
+                await checkpoint()
+                taken += 1
+
+        async with SimulatedCloud(CloudSettings(servers=1)).client() as bms, create_task_group() as tasks:
+            tasks.start_soon(count)
+            assert await resolve(opened(bms), given) == ids
+            is_over = True
+        return taken
+
+    many = run_virtually(steps)
+    monkeypatch.setattr(in_steps, "_AT_ONCE", 10**9)
+    assert many > run_virtually(steps) + 4
+
+
 def test_many_names_are_found_in_one_pass_over_the_list() -> None:
     sim = SimulatedCloud(CloudSettings(servers=20))
     names = [f"bms-{number:06}" for number in range(20)]
@@ -241,6 +267,9 @@ def test_an_id_of_another_kind_is_one_if_the_cloud_has_it(capsys: pytest.Capture
     # Credentials that may not read a server may still stop it.
     assert run_virtually(lambda: found(sim, "node-17")) == ["node-17"]
     assert "names cannot be looked up" in capsys.readouterr().err
+    many = [f"node-{number}" for number in range(100)]
+    assert run_virtually(lambda: found(sim, *many)) == many
+    assert sim.arrived("servers.get") < 30
     body = b'{"server": {"id": "node-17", "name": "x"}}'
     sim = SimulatedCloud(CloudSettings(servers=3))
     sim.faults.add("servers.get", Answer(status=200, body=body), times=None)

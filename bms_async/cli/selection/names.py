@@ -8,7 +8,7 @@ clouds with other ids. A word that is neither, or that is the name of several se
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
@@ -48,14 +48,17 @@ class _Match(NamedTuple):
 class _Found:
     """What the list says of some words.
 
+    Args:
+        wanted: The words.
+
     Attributes:
         by_name: The servers that have them for a name, by name and id.
         ids: Those that are ids.
         why_not: Why nothing is known of names; empty if all is.
     """
 
-    def __init__(self, words: Sequence[Word]) -> None:
-        self._wanted = frozenset(word.text for word in words)
+    def __init__(self, wanted: Collection[str]) -> None:
+        self._wanted = wanted
         self.by_name: dict[str, dict[str, _Match]] = {}
         self.ids: set[str] = set()
         self.why_not = ""
@@ -87,15 +90,13 @@ async def resolve(cloud: OpenClient, given: Given, *, native: bool = False, is_l
         BmsError: The cloud could not be asked.
     """
     if not given.unsure:
-        return [word.text for word in given.words]
+        return [word.text async for word in slowly(given.words)]
     found = await _look_up(cloud, given.unsure, native=native)
     if found.why_not:
         print_error(found.why_not)
     if not is_lenient:
-        _refuse_several(found, given.unsure)
-    unknown = [word for word in given.unsure if word.text not in found.by_name and word.text not in found.ids]
-    if not is_lenient:
-        await _make_sure(cloud, unknown, native=native)
+        await _refuse_several(found, given.unsure)
+        await _make_sure(cloud, await _unknown_of(found, given.unsure), native=native)
     ids: dict[str, str] = {}
     async for word in slowly(given.words):
         for server_id in (word.text,) if word.text in found.ids else found.by_name.get(word.text, (word.text,)):
@@ -118,13 +119,16 @@ async def look_up_excluded(cloud: OpenClient, words: Sequence[Word], *, native: 
     found = await _look_up(cloud, words, native=native)
     if found.why_not:
         raise UsageError(f"--except: {found.why_not}")
-    unknown = [word for word in words if word.text not in found.by_name and word.text not in found.ids]
-    await _make_sure(cloud, unknown, native=native)
+    await _make_sure(cloud, await _unknown_of(found, words), native=native)
+
+
+async def _unknown_of(found: _Found, words: Sequence[Word]) -> list[Word]:
+    return [word async for word in slowly(words) if word.text not in found.by_name and word.text not in found.ids]
 
 
 async def _look_up(cloud: OpenClient, words: Sequence[Word], *, native: bool) -> _Found:
-    found = _Found(words)
-    texts = [word.text for word in words]
+    texts = {word.text: None async for word in slowly(words)}
+    found = _Found(texts)
     few = len(texts) <= _FEW and all(map(_SEARCHABLE.fullmatch, texts))
     try:
         for name in texts if few else (None,):
@@ -159,9 +163,11 @@ def _list(cloud: OpenClient, name: str | None, *, native: bool) -> AsyncIterable
     return cloud.bms.nova.servers.list_details(name=name) if native else cloud.bms.servers.list(name=name)
 
 
-def _refuse_several(found: _Found, words: Sequence[Word]) -> None:
-    several = {name for name, matches in found.by_name.items() if len(matches) > 1 and name not in found.ids}
-    for word in words if several else ():
+async def _refuse_several(found: _Found, words: Sequence[Word]) -> None:
+    several = {
+        name async for name, matches in slowly(found.by_name.items()) if len(matches) > 1 and name not in found.ids
+    }
+    async for word in slowly(words if several else ()):
         matches = found.by_name.get(word.text, {})
         if word.text in several:
             lines = [
@@ -174,15 +180,20 @@ def _refuse_several(found: _Found, words: Sequence[Word]) -> None:
             raise UsageError("\n".join([f"{head}; give the id of the one that is meant:", *lines]))
 
 
+async def _refuse_unfit(cloud: OpenClient, words: Sequence[Word]) -> None:
+    async for word in slowly(words):
+        if not is_id(word.text):
+            raise UsageError(
+                f"{_position(word)}there is no server named {shown(word.text)} in {cloud.place.brief}, and it is no id:"
+                " server ids have letters, digits and -_.:; copy ids from `bms servers list`"
+            )
+
+
 async def _make_sure(cloud: OpenClient, words: Sequence[Word], *, native: bool) -> None:
     """Read servers by what may be their ids; refuse the words that are none."""
-    unfit = next((word for word in words if not is_id(word.text)), None)
-    if unfit is not None:
-        raise UsageError(
-            f"{_position(unfit)}there is no server named {shown(unfit.text)} in {cloud.place.brief}, and it is no id:"
-            " server ids have letters, digits and -_.:; copy ids from `bms servers list`"
-        )
+    await _refuse_unfit(cloud, words)
     waiting, missing, errors = iter(enumerate(words)), list[tuple[int, Word]](), list[BmsError]()
+    denied: list[Word] = []
     calls = cloud.bms.nova.servers if native else cloud.bms.servers
 
     async def read() -> None:
@@ -191,13 +202,15 @@ async def _make_sure(cloud: OpenClient, words: Sequence[Word], *, native: bool) 
                 cloud.known.add(await calls.get(word.text))
             except NotFoundError:
                 missing.append((index, word))
-            except (InvalidRequestError, PermissionDeniedError):
+            except InvalidRequestError:
                 # Whether there is such a server cannot be found out.
                 continue
+            except PermissionDeniedError:
+                denied.append(word)
             except BmsError as error:
                 errors.append(error)
-            if errors or len(missing) > _MOST_SHOWN:
-                # Some are enough to refuse all.
+            if errors or len(missing) > _MOST_SHOWN or len(denied) > _MOST_SHOWN:
+                # Some are enough to refuse all, or to know that none may be read.
                 readers.cancel_scope.cancel()
                 return
 
