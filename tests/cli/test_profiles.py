@@ -259,6 +259,13 @@ def test_what_cannot_be_configured_is_refused(nowhere: Bms, arguments: tuple[str
     assert not config_of(nowhere).exists()
 
 
+def test_a_file_without_an_end_is_refused_by_its_beginning(nowhere: Bms) -> None:
+    config_of(nowhere).parent.mkdir()
+    config_of(nowhere).symlink_to("/dev/zero")
+    ended = nowhere("configure", "--list")
+    assert (ended.code, "line 1: expected TOML" in ended.err) == (2, True)
+
+
 def test_what_another_command_has_written_meanwhile_stays(nowhere: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(_config: object, _name: str) -> tuple[dict[str, Any], bool]:
         write_config(nowhere, "[profiles.other]\nwave = 7\n")

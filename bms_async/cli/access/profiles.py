@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bms_async.cli.context import PROFILE_READ, config_file
+from bms_async.cli.terminal.files import read_file
 from bms_async.cli.terminal.forms import FORMS
 from bms_async.cli.terminal.numbers import read_share
 
@@ -218,7 +219,7 @@ def read_config(path: Path) -> ConfigFile:
     import tomllib
 
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_file(str(path)).decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return ConfigFile(path, "", {})
     except OSError as error:

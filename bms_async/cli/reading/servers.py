@@ -185,7 +185,7 @@ async def _write_ids(bms: BmsClient, options: ListOptions) -> int:
     async for ids in find_ids(bms, options.filters, page_size=_page_size(options)):
         wanted = ids if options.limit is None else ids[: options.limit - count]
         count += len(wanted)
-        await write_aside("".join(f"{server_id}\n" for server_id in wanted))
+        await write_aside("".join(f"{strip_control_chars(server_id)}\n" for server_id in wanted))
         if count == options.limit:
             break
     return count
