@@ -188,6 +188,9 @@ def test_what_was_saved_of_a_run_is_not_looked_for_in_another_cloud(bare: Path, 
     (bare / "run").write_text(json.dumps(head) + "\n")
     code, _, err = typed_with(NOBODY, *arguments, "./run")
     assert (code, "run was saved for https://elsewhere.example.com, but the settings name" in err) == (2, True)
+    (bare / "run").write_text(json.dumps(head | {"endpoint": NOBODY["BMS_ENDPOINT"], "project_id": "q"}) + "\n")
+    code, _, err = typed_with(NOBODY, *arguments, "./run")
+    assert (code, "run was saved for project q, but the settings name" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

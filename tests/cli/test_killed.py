@@ -26,7 +26,7 @@ sys.exit(main(sys.argv[1:]))
 QUICKLY = [sys.executable, "-c", PROGRAM]
 """The command, which soon gives up servers whose states prove nothing."""
 
-HEAD = {"bms_run": 1, "action": "servers.reboot", "project_id": "p", "started": ""}
+HEAD = {"bms_run": 1, "action": "servers.reboot", "started": ""}
 
 
 @pytest.fixture
@@ -74,7 +74,8 @@ def test_a_reboot_that_was_saved_in_a_file_is_gone_on_with_and_killed_and_not_ma
 ) -> None:
     server_id, other = bms.ids("rack-0")[:2]
     file = tmp_path / "run.jsonl"
-    head = {**HEAD, "endpoint": bms.exports["BMS_ENDPOINT"], "ids": [server_id, other], "ahead": True}
+    place = {"endpoint": bms.exports["BMS_ENDPOINT"], "project_id": bms.exports["OS_PROJECT_ID"]}
+    head = {**HEAD, **place, "ids": [server_id, other], "ahead": True}
     file.write_text(f"{json.dumps(head)}\n{json.dumps({'left': [server_id], 'in_doubt': [other]})}\n")
     kill_while_it_asks(bms, "reboot", "--resume", str(file), "--yes")
     again = bms("reboot", "--resume", str(file), "--yes", "--json")

@@ -77,7 +77,7 @@ def act(action: Action, options: PowerOptions) -> int:
         excluded = read_excluded(options.excluded, reads_input=reads_input(options.ids, options.file, options.filters))
         settings = read_settings(options.cloud)
         if saved is not None and file is not None:
-            saved.check_cloud(file, settings.endpoint)
+            saved.check_cloud(file, settings.endpoint, settings.project_id)
 
         async def main(stop: SignalHandler) -> int:
             async with AsyncExitStack() as stack:

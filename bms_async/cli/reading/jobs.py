@@ -97,7 +97,7 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, outpu
     saved = read_saved(file) if file else None
     settings = read_settings(cloud)
     if file and saved is not None:
-        saved.check_cloud(file, settings.endpoint)
+        saved.check_cloud(file, settings.endpoint, settings.project_id)
 
     async def main(stop: SignalHandler) -> int:
         async with open_client(settings) as opened:

@@ -135,14 +135,16 @@ class SavedRun(msgspec.Struct, frozen=True, kw_only=True):
     in_doubt: tuple[str, ...] = ()
     is_certain: bool = True
 
-    def check_cloud(self, path: str, endpoint: str) -> None:
-        """Refuse a file of another cloud.
+    def check_cloud(self, path: str, endpoint: str, project_id: str | None) -> None:
+        """Refuse a file of another cloud or project.
 
         Raises:
-            UsageError: The run's endpoint is not `endpoint`.
+            UsageError: The run's endpoint is not `endpoint`, or its project is not `project_id`, if that is known.
         """
         if self.head is not None and self.head.endpoint != endpoint:
             raise UsageError(f"{path} was saved for {self.head.endpoint}, but the settings name {endpoint}")
+        if self.head is not None and project_id and self.head.project_id != project_id:
+            raise UsageError(f"{path} was saved for project {self.head.project_id}, but the settings name {project_id}")
 
 
 class _Reader:
