@@ -29,7 +29,7 @@ from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.rows import RowWriter, Table, write_record, write_rows_aside
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
 from .durable import find_run, kept_batch_size
 from .failed import show_failed
@@ -158,7 +158,7 @@ def watch_run(
             return Code.FAILED
         with Screen(quiet=quiet) as screen:
             follower = Follower(
-                run.action.removeprefix("servers."),
+                verb_in(run.action),
                 WatchedRun(run),
                 cloud,
                 screen,

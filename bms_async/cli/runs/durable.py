@@ -24,7 +24,7 @@ from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.rows import write_record
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 from bms_async.runs.options import CheckedOptions
 
 from .journal import NOTHING_SENT, PATIENCE, made_up_key, prune_own
@@ -113,7 +113,7 @@ async def find_resumable(bms: BmsClient, action: str, key: str) -> DurableRun:
             f"--resume {shown}: there is no run of that key; `bms runs list` shows them. A file that an earlier version"
             " saved is named by its path, such as ./run.jsonl"
         )
-    began = run.action.removeprefix("servers.")
+    began = verb_in(run.action)
     if began != action:
         raise UsageError(f"{shown} is a {began}: resume it with `bms {began} --resume {typed}`")
     if run.ended is not None:
@@ -147,7 +147,7 @@ def print_detached(run: DurableRun, *, was_known: bool, output: OutputOptions) -
         fields: dict[str, object] = {"type": "run", "key": run.key, "action": run.action, "servers": servers}
         write_record({**fields, "status": describe_status(run), "known": was_known}, output, name="key")
         return
-    action, key = run.action.removeprefix("servers."), shlex.quote(run.key)
+    action, key = verb_in(run.action), shlex.quote(run.key)
     was = f"was written down before, and is {describe_status(run)}" if was_known else "is written down"
     write(f"{strip_control_chars(run.key)}: {action} {pluralize(servers, 'server')} {was}\n")
     print_error("`bms worker` carries it out, here or on any machine with the same journal. To watch it:")
@@ -188,7 +188,7 @@ async def carry_on(
     Raises:
         JournalError: The journal cannot be read any more.
     """
-    action = run.action.removeprefix("servers.")
+    action = verb_in(run.action)
     kept = KeptRun(run, cloud.bms.runs._count_to_verify)  # noqa: SLF001 - for the bar alone
     follower = Follower(
         action,

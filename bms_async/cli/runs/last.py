@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.terminal.exit import UsageError, print_error
-from bms_async.cli.terminal.texts import strip_control_chars
+from bms_async.cli.terminal.texts import strip_control_chars, verb_in
 
 from .durable import find_run
 from .run_texts import run_age
@@ -77,7 +77,7 @@ async def resolve_key(cloud: OpenClient, key: str, *, action: str | None = None,
         print_error(f"{key} is the run of that name")
         return key
     async for run in cloud.bms.runs.list(open=True if only_open else None):
-        its_action = run.action.removeprefix("servers.")
+        its_action = verb_in(run.action)
         if action is None or its_action == action:
             status = f"{its_action}, {describe_status(run)}, begun {run_age(run)} ago"
             print_error(f"the last run is {strip_control_chars(run.key)}: {status}")

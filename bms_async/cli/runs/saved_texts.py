@@ -8,7 +8,7 @@ from typing import Final
 
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import print_error
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
 from .saved import SavedRun
 
@@ -51,7 +51,7 @@ def print_unasked(file: str, action: str, saved: SavedRun) -> None:
     if saved.in_doubt and action == "servers.reboot":
         _print_in_doubt(saved.in_doubt)
     if left := len(saved.unasked):
-        name = action.removeprefix("servers.")
+        name = verb_in(action)
         print_error(f"{pluralize(left, 'server')} of that run were not asked for. To resume the run with them:")
         print_command(f"bms {name} --resume {shlex.quote(file)}")
 
