@@ -162,7 +162,7 @@ async def ask_store(address: str | None, ask: Callable[[Store], Awaitable[T]], *
     except Exception as error:
         text = _text(error).replace(f"{store.label}: ", "")
         if isinstance(error, TimeoutError) and not str(error):
-            text = f"nothing came within {_PATIENCE:g} s"
+            text = f"no answer came within {_PATIENCE:g} s"
         raise StoreFailedError(f"the store of the limits at {store.label} does not answer: {text}") from error
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(1):
@@ -211,7 +211,7 @@ def _read_file(settings: Settings) -> AccountView:
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _check_writable(path: Path) -> str | None:

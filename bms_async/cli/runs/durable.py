@@ -117,8 +117,10 @@ async def find_resumable(bms: BmsClient, action: str, key: str) -> DurableRun:
     if began != action:
         raise UsageError(f"{shown} is a {began}: resume it with `bms {began} --resume {typed}`")
     if run.ended is not None:
+        status = describe_status(run)
+        how = "has ended" if status == "ended" else f"was {status}"
         raise UsageError(
-            f"the run {shown} has {describe_status(run)}, and nothing is left of it: `bms runs show {typed}` shows what"
+            f"the run {shown} {how}, and nothing is left of it: `bms runs show {typed}` shows what"
             f" became of it, and `bms runs retry {typed}` begins a new one with what failed"
         )
     return run

@@ -37,7 +37,7 @@ def check_new_key(key: str | None) -> None:
     if key is None:
         return
     if is_last(key):
-        raise UsageError(f"--key {key}: this word means the latest run; give the run another name")
+        raise UsageError(f"--key {key}: this word means the latest run; give the run another key")
     check_typed_key("--key", key)
 
 
@@ -53,7 +53,7 @@ def check_typed_key(option: str, key: str | None) -> None:
     """
     if key is not None and key.startswith("-"):
         raise UsageError(
-            f"{option}: expected the name of a run behind it, got the option {strip_control_chars(key)};"
+            f"{option}: expected the key of a run behind it, got the option {strip_control_chars(key)};"
             f" {'give one' if option == '--key' else 'give one, or the word last for the latest run'}"
         )
 
@@ -74,7 +74,7 @@ async def resolve_key(cloud: OpenClient, key: str, *, action: str | None = None,
     if not is_last(key):
         return key
     if await find_run(cloud.bms, key) is not None:
-        print_error(f"{key} is the run of that name")
+        print_error(f"{key} is the run of that key")
         return key
     async for run in cloud.bms.runs.list(open=True if only_open else None):
         its_action = verb_in(run.action)
