@@ -236,7 +236,7 @@ async def _what_is_left(run: DurableRun, bms: BmsClient) -> str:
     except JournalError:
         found = run
     if found is not None and found.id == run.id:
-        resume = f"bms {run.action.removeprefix('servers.')} --resume {shlex.quote(run.key)}"
+        resume = f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}"
         return f"The run is in the journal as far as it is. To resume it: {resume}"
     progress = run.progress
     return (
