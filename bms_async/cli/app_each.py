@@ -15,7 +15,7 @@ from .help import Command, Group
 
 if TYPE_CHECKING:
     from .acting.common import CommonArguments
-    from .acting.nova import NativeAction
+    from .acting.power_options import Action
 
 __all__ = ["COMMANDS", "nova"]
 
@@ -201,7 +201,7 @@ def nova() -> None:
     """Start, stop and reboot servers by the native calls of OpenStack, on clouds that have no others."""
 
 
-def _add_native_command(action: NativeAction, doc: str) -> None:
+def _add_native_command(action: Action, doc: str) -> None:
     @nova.command(action, epilog=EXIT_CODES, help=f"{doc}{_NATIVE}")
     @options.ids
     @options.each

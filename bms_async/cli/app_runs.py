@@ -80,7 +80,7 @@ def _show(
         from .terminal.exit import UsageError
 
         if ids and not only_failed:
-            raise UsageError("--ids: expected --failed beside it; -o ids prints the names of the runs")
+            raise UsageError("--ids: expected --failed beside it; -o ids prints the keys of the runs")
         if ids and output.form not in {None, "ids"}:
             raise UsageError(f"--ids is -o ids; leave it out beside {'--json' if output.json else '-o'}")
         shown = output._replace(form="ids") if ids else output
@@ -139,7 +139,7 @@ for _name, (_status, _doc) in _CHANGES.items():
 
 @runs.command("retry", epilog=EXIT_CODES)
 @_key
-@option("--key", "new_key", metavar="KEY", help="The name of the new run.")
+@option("--key", "new_key", metavar="KEY", help="The key of the new run.")
 @option("--unknown", is_flag=True, help="Also those that may have been rebooted already: they may be rebooted twice.")
 @option("--wave", type=click.IntRange(min=1), metavar="N", help="At most N servers under way; default: as before.")
 @option("--abort-above", metavar="SHARE", help="Abort when more than this share failed; default: as before.")

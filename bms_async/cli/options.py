@@ -96,7 +96,7 @@ def output(place: str | None) -> Callable[[F], F]:
 quiet = option("--quiet", "-q", is_flag=True, section=OUTPUT, help="Print failures only, without progress and results.")
 _JOURNAL = "The journal of runs; default: BMS_RUNS, or this machine's file."
 journal = option("--journal", metavar="URL", help=_JOURNAL)
-_key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
+_key = option("--key", metavar="KEY", section=RUN, help="What the run is called: the same key is the same run.")
 filters = apply(
     option("--tag", multiple=True, metavar="TAG", section=SERVERS, shell_complete=complete_seen("tags"),
            help="Servers with this tag; repeat it: with all of these."),

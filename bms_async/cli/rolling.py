@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, Ty
 
 import click
 
-from .terminal.numbers import read_share
+from .terminal.numbers import read_seconds, read_share
 
 if TYPE_CHECKING:
     from bms_async import HttpOk, TcpOpen
@@ -25,8 +25,6 @@ __all__ = [
 ]
 # fmt: on
 
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
 _COUNT: Final = re.compile(r"0*[1-9][0-9]{0,8}")
 _ZONE: Final = re.compile(r"(.*\d)\s+([A-Za-z]\S*)", re.DOTALL)
 _PROBE: Final = re.compile(r"(tcp|https?):(\d{1,5})?(/.*)?", re.DOTALL)
@@ -110,10 +108,9 @@ class Seconds(_Type):
 
     def read(self, text: str) -> float:
         """Return the seconds."""
-        found = _SECONDS.fullmatch(text)
-        if found is None:
+        seconds = read_seconds(text)
+        if seconds is None:
             self.refuse(text)
-        seconds = float(found[1]) * _UNITS[found[2]]
         if seconds < self._least:
             self.refuse(text, f"expected at least {self._least:g} seconds")
         return seconds

@@ -130,6 +130,7 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
         (["stop", "a", "b"], {**NOBODY, "BMS_RUNS": "redis://host"}, 3, "BMS_RUNS, or bms_runs in clouds.yaml"),
         (["runs", "show", "tonight"], NOBODY, 1, "there is no run tonight of project"),
         (["runs", "prune", "--older-than", "soon"], NOBODY, 2, "expected an age such as 30d"),
+        (["runs", "prune", "--older-than", "30"], NOBODY, 2, "expected an age such as 30d"),
         (["runs", "list", "--journal", "runs.db"], NOBODY, 3, "expected the address of a store"),
         (["worker", "--cloud", "mine"], {}, 3, "clouds.yaml"),
         (["jobs", "watch"], NOBODY, 2, "--from"),

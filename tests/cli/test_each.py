@@ -99,7 +99,7 @@ def test_a_plan_says_how_many_calls_there_would_be_and_changes_nothing(cloud: Bm
     assert "would rename 20 servers of project" in ended.out
     assert ": 20 calls\n" in ended.out
     assert "\nthe limit is 100 calls a minute" in ended.out
-    assert "canaries, groups, checks and windows are not in these times" in ended.out
+    assert "canaries, groups, checks and windows of the rollout are not in these times" in ended.out
     assert shown(cloud, ids[0])["name"] == before
     plan, *_ = cloud("servers", "tag", "x", "--tag", "rack-1", "--plan", "--json").json
     assert (plan["action"], plan["servers"], plan["calls"]) == ("nova.tags.add", 20, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -17,7 +18,9 @@ from msgspec.structs import replace
 
 from bms_async import LimiterStatistics, SharedStatistics
 from bms_async import _addresses as addresses
+from bms_async.cli.access import account_usage
 from bms_async.cli.following.display import describe_next_call
+from bms_async.limits.shared.store import Store
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
 from tests.cli._limits import counted, file_of, use_elsewhere
 
@@ -347,3 +350,21 @@ def test_a_store_that_refuses_ends_the_command_as_other_settings_do(bms: Bms, mo
     ended = bms("quota", changes={"BMS_LIMITS": "redis://:secret-word@h/0"})
     assert (ended.code, "pip install 'bms-async[redis]'" in ended.err) == (3, True)
     assert "secret-word" not in ended.err
+
+
+async def test_the_answer_of_a_store_that_cannot_be_closed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        label = "broken"
+
+        async def open(self) -> None:
+            """Open at once."""
+
+        async def aclose(self) -> None:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(account_usage, "find_store", lambda *_: Broken)
+
+    async def ask(store: Store) -> str:
+        return store.label
+
+    assert await account_usage.ask_store(None, ask) == "broken"

@@ -92,8 +92,8 @@ def test_an_ended_run_is_asked_for_again_by_its_name_and_an_option_is_no_name(bm
     bms("runs", "retry", "fails", "--detach", "--key", "open")
     for arguments, text in (
         (("start", "--retry-failed", "last"), "go on with it by `bms start --resume open`, or end it first by"),
-        (("start", "--resume", "--yes"), "--resume: expected the name of a run behind it, got the option --yes;"),
-        (("start", "--retry-failed", "-y"), "--retry-failed: expected the name of a run behind it"),
+        (("start", "--resume", "--yes"), "--resume: expected the key of a run behind it, got the option --yes;"),
+        (("start", "--retry-failed", "-y"), "--retry-failed: expected the key of a run behind it"),
         (("start", "x", "--key", "Last"), "--key Last: this word means the latest run"),
         (("stop", "--resume", "last"), "last: there is no stop run that has not ended"),
         (("start", "x", "--retry-failed", "fails"), "leave out ids, --file, filters and --except"),
@@ -249,5 +249,5 @@ async def test_a_run_that_is_really_called_last_wins(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(last, "find_run", find)
     cloud = cast("OpenClient", SimpleNamespace(bms=None))
     assert await resolve_key(cloud, "last") == "last"
-    assert "last is the run of that name" in capsys.readouterr().err
+    assert "last is the run of that key" in capsys.readouterr().err
     assert await resolve_key(cloud, "lasting") == "lasting"

@@ -5,6 +5,7 @@ A file is read without an event loop, and without being made or changed.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ T = TypeVar("T")
 SETTING = "BMS_LIMITS, or bms_limits in clouds.yaml: store"
 """What names the store of a command, for errors."""
 
+_log = logging.getLogger("bms_async.cli")
 _PROBE_BYTES = 4096
 _PATIENCE = 10.0
 """Seconds that a store has for all that a command asks it."""
@@ -160,11 +162,20 @@ async def ask_store(address: str | None, ask: Callable[[Store], Awaitable[T]], *
     except Exception as error:
         text = _text(error).replace(f"{store.label}: ", "")
         if isinstance(error, TimeoutError) and not str(error):
-            text = f"nothing came within {_PATIENCE:g} s"
+            text = f"no answer came within {_PATIENCE:g} s"
         raise StoreFailedError(f"the store of the limits at {store.label} does not answer: {text}") from error
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-            await store.aclose()
+            await _close(store)
+
+
+async def _close(store: Store) -> None:
+    from bms_async._foreign import call_foreign
+
+    try:
+        await call_foreign("the store's aclose()", store.aclose)
+    except Exception:  # noqa: BLE001 - what it has answered counts, and the connection ends with the command
+        _log.debug("closing the store of the limits failed", exc_info=True)
 
 
 def _read_file(settings: Settings) -> AccountView:
@@ -200,7 +211,7 @@ def _read_file(settings: Settings) -> AccountView:
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _check_writable(path: Path) -> str | None:

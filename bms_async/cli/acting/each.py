@@ -177,7 +177,7 @@ class _Command:
         if bounds.text is not None:
             lines.append(bounds.text)
         if self._options.rollout is not None:
-            lines.append("its canaries, groups, checks and windows are not in these times")
+            lines.append("the canaries, groups, checks and windows of the rollout are not in these times")
         await print_plan(
             task.phrase,
             self._cloud,

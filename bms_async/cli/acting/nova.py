@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 from bms_async import BmsClient, FleetRun
 from bms_async.cli.selection.rollouts import ListedServers, check_rollout
@@ -11,18 +10,17 @@ from bms_async.cli.terminal.exit import UsageError
 
 from .common import CommonOptions
 from .each import carry_out
+from .power_options import Action
 from .task import RunArguments, Task
 
-__all__ = ["NativeAction", "act_natively"]
-
-NativeAction: TypeAlias = Literal["start", "stop", "reboot"]
+__all__ = ["act_natively"]
 
 
 class _Native(Task):
     polls = "nova.servers.list_details"
     native = True
 
-    def __init__(self, action: NativeAction) -> None:
+    def __init__(self, action: Action) -> None:
         self._action = action
         self.verb = action
         self.operation = f"nova.servers.{action}"
@@ -37,7 +35,7 @@ class _Native(Task):
         return begin(servers, wave_size=wave, abort_above=share, abort_sample=sample, rollout=rollout)
 
 
-def act_natively(action: NativeAction, ids: Sequence[str], options: CommonOptions) -> int:
+def act_natively(action: Action, ids: Sequence[str], options: CommonOptions) -> int:
     """Run a power command by the native calls, and return the exit code.
 
     Args:

@@ -216,7 +216,7 @@ class _PowerCommand:
         run = await find_run(self._cloud.bms, key)
         if run is None:
             raise UsageError(
-                f"--retry-failed {strip_control_chars(key)}: {self._cloud.place.brief} has no run of that name in this"
+                f"--retry-failed {strip_control_chars(key)}: {self._cloud.place.brief} has no run of that key in this"
                 " journal; `bms runs list` shows its runs"
             )
         retry = RetryOptions(

@@ -302,7 +302,7 @@ class Follower:
             self._lets_go.set()
         else:
             self._no_output = Code.USAGE
-            self._screen.print_above(f"bms: results cannot be written any more: {error}; the run continues")
+            self._screen.print_above(f"bms: results cannot be written any more: {error}; the run goes on")
 
     async def _show(self) -> None:
         while True:

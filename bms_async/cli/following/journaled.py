@@ -12,7 +12,7 @@ import msgspec
 from bms_async import DurableRun, FleetReport, JournalError, Outcome, OutcomeState, Progress, RunOutcomes, RunStatus
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import print_error
-from bms_async.cli.terminal.texts import pluralize
+from bms_async.cli.terminal.texts import pluralize, verb_in
 
 from .followed import count_under_way
 from .not_as_asked import NotAsAsked, name_of_list
@@ -90,7 +90,7 @@ class WatchedRun:
     @property
     def list_name(self) -> str:
         """What the list of its servers that are not as asked is called: by its key."""
-        return name_of_list(self.key, self._run.id, self._run.action.removeprefix("servers."))
+        return name_of_list(self.key, self._run.id, verb_in(self._run.action))
 
     async def stop_asking(self) -> None:
         """Only stop watching."""
@@ -114,7 +114,7 @@ class WatchedRun:
             self._print_how_to_retry(servers)
 
     def _print_how_to_retry(self, servers: NotAsAsked) -> None:
-        key, action = shlex.quote(self.key), self._run.action.removeprefix("servers.")
+        key, action = shlex.quote(self.key), verb_in(self._run.action)
         unknown, failed = servers.count(OutcomeState.UNKNOWN), servers.count(OutcomeState.FAILED)
         is_stopped = self.aborted is not None or self._run.status is RunStatus.CANCELLED or self._has_blocked
         if is_stopped and unknown + failed:
@@ -186,7 +186,7 @@ class KeptRun(WatchedRun):
         if self._run.ended is not None:
             super().print_advice(servers, path)
             return
-        key, action = shlex.quote(self.key), self._run.action.removeprefix("servers.")
+        key, action = shlex.quote(self.key), verb_in(self._run.action)
         progress = self.progress
         skipped = progress.by_state[OutcomeState.SKIPPED]
         unsent = (progress.total or 0) - progress.submitted - skipped

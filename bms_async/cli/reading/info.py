@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from bms_async.cli.access.account_usage import AccountView, HolderView, LimitView, read_account
 from bms_async.cli.access.settings import read_settings
@@ -15,6 +15,9 @@ from bms_async.cli.terminal.output import folded, is_terminal, write
 from bms_async.cli.terminal.rows import RowWriter, Table, write_rows
 from bms_async.cli.terminal.texts import duration, strip_control_chars
 from bms_async.limits import DOCUMENTED_LIMITS
+
+if TYPE_CHECKING:
+    from bms_async.wire import Operation
 
 __all__ = ["CALLS", "LIMITS", "show_calls", "show_limits"]
 
@@ -195,7 +198,7 @@ def _print_closed(view: AccountView) -> None:
     )
 
 
-CALLS: Final = Table[Any](
+CALLS: Final[Table[Operation[Any]]] = Table(
     columns={
         "call": lambda call: call.name,
         "method": lambda call: call.method,

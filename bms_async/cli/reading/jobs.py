@@ -115,7 +115,7 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, outpu
                 code = code or Code.FAILED
         if stop.number:
             again = f"--from {shlex.quote(os.fspath(Path(file)))}" if file else " ".join(map(shlex.quote, ids[:5]))
-            print_error("the jobs continue in the cloud. To watch them again:")
+            print_error("the jobs go on in the cloud. To watch them again:")
             print_command(f"bms jobs watch {again}")
         elif saved is not None and saved.head is not None:
             print_unasked(file or "", saved.head.action, saved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -25,11 +24,12 @@ from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions
+from bms_async.cli.terminal.numbers import read_seconds
 from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.rows import RowWriter, Table, write_record, write_rows_aside
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
 from .durable import find_run, kept_batch_size
 from .failed import show_failed
@@ -47,8 +47,6 @@ __all__ = [
     "show_runs",
     "watch_run",
 ]
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class RunsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +156,7 @@ def watch_run(
             return Code.FAILED
         with Screen(quiet=quiet) as screen:
             follower = Follower(
-                run.action.removeprefix("servers."),
+                verb_in(run.action),
                 WatchedRun(run),
                 cloud,
                 screen,
@@ -241,8 +239,13 @@ def prune_runs(options: RunsOptions, *, older_than: str, everywhere: bool) -> in
         options: Which journal.
         older_than: Their age since their end, such as ``30d``.
         everywhere: Whether those of all clouds and projects are deleted.
+
+    Raises:
+        UsageError: The age is none.
     """
-    seconds = _read_age(older_than)
+    seconds = read_seconds(older_than, needs_unit=True)
+    if seconds is None:
+        raise UsageError(f"--older-than {older_than}: expected an age such as 30d, 12h, 45m or 90s")
 
     async def work(cloud: OpenClient, _stop: SignalHandler) -> int:
         count = await cloud.bms.runs.prune(older_than=seconds, all_places=everywhere)
@@ -290,10 +293,3 @@ async def _find(cloud: OpenClient, key: str) -> DurableRun | None:
             " shows those of all clouds"
         )
     return run
-
-
-def _read_age(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None:
-        raise UsageError(f"--older-than {text}: expected an age such as 30d, 12h, 45m or 90s")
-    return float(found[1]) * _UNITS[found[2]]

@@ -24,7 +24,7 @@ from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.rows import write_record
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 from bms_async.runs.options import CheckedOptions
 
 from .journal import NOTHING_SENT, PATIENCE, made_up_key, prune_own
@@ -113,12 +113,14 @@ async def find_resumable(bms: BmsClient, action: str, key: str) -> DurableRun:
             f"--resume {shown}: there is no run of that key; `bms runs list` shows them. A file that an earlier version"
             " saved is named by its path, such as ./run.jsonl"
         )
-    began = run.action.removeprefix("servers.")
+    began = verb_in(run.action)
     if began != action:
         raise UsageError(f"{shown} is a {began}: resume it with `bms {began} --resume {typed}`")
     if run.ended is not None:
+        status = describe_status(run)
+        how = "has ended" if status == "ended" else f"was {status}"
         raise UsageError(
-            f"the run {shown} has {describe_status(run)}, and nothing is left of it: `bms runs show {typed}` shows what"
+            f"the run {shown} {how}, and nothing is left of it: `bms runs show {typed}` shows what"
             f" became of it, and `bms runs retry {typed}` begins a new one with what failed"
         )
     return run
@@ -147,7 +149,7 @@ def print_detached(run: DurableRun, *, was_known: bool, output: OutputOptions) -
         fields: dict[str, object] = {"type": "run", "key": run.key, "action": run.action, "servers": servers}
         write_record({**fields, "status": describe_status(run), "known": was_known}, output, name="key")
         return
-    action, key = run.action.removeprefix("servers."), shlex.quote(run.key)
+    action, key = verb_in(run.action), shlex.quote(run.key)
     was = f"was written down before, and is {describe_status(run)}" if was_known else "is written down"
     write(f"{strip_control_chars(run.key)}: {action} {pluralize(servers, 'server')} {was}\n")
     print_error("`bms worker` carries it out, here or on any machine with the same journal. To watch it:")
@@ -188,7 +190,7 @@ async def carry_on(
     Raises:
         JournalError: The journal cannot be read any more.
     """
-    action = run.action.removeprefix("servers.")
+    action = verb_in(run.action)
     kept = KeptRun(run, cloud.bms.runs._count_to_verify)  # noqa: SLF001 - for the bar alone
     follower = Follower(
         action,
@@ -234,7 +236,7 @@ async def _what_is_left(run: DurableRun, bms: BmsClient) -> str:
     except JournalError:
         found = run
     if found is not None and found.id == run.id:
-        resume = f"bms {run.action.removeprefix('servers.')} --resume {shlex.quote(run.key)}"
+        resume = f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}"
         return f"The run is in the journal as far as it is. To resume it: {resume}"
     progress = run.progress
     return (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.terminal.exit import UsageError, print_error
-from bms_async.cli.terminal.texts import strip_control_chars
+from bms_async.cli.terminal.texts import strip_control_chars, verb_in
 
 from .durable import find_run
 from .run_texts import run_age
@@ -40,7 +40,7 @@ def check_new_key(key: str | None) -> None:
         # An unset variable of a script: each time it is run it would begin another run.
         raise UsageError("--key is empty: expected the name of the run; give one, or leave the option out")
     if is_last(key):
-        raise UsageError(f"--key {key}: this word means the latest run; give the run another name")
+        raise UsageError(f"--key {key}: this word means the latest run; give the run another key")
     check_typed_key("--key", key)
 
 
@@ -56,7 +56,7 @@ def check_typed_key(option: str, key: str | None) -> None:
     """
     if key is not None and key.startswith("-"):
         raise UsageError(
-            f"{option}: expected the name of a run behind it, got the option {strip_control_chars(key)};"
+            f"{option}: expected the key of a run behind it, got the option {strip_control_chars(key)};"
             f" {'give one' if option == '--key' else 'give one, or the word last for the latest run'}"
         )
 
@@ -77,10 +77,10 @@ async def resolve_key(cloud: OpenClient, key: str, *, action: str | None = None,
     if not is_last(key):
         return key
     if await find_run(cloud.bms, key) is not None:
-        print_error(f"{key} is the run of that name")
+        print_error(f"{key} is the run of that key")
         return key
     async for run in cloud.bms.runs.list(open=True if only_open else None):
-        its_action = run.action.removeprefix("servers.")
+        its_action = verb_in(run.action)
         if action is None or its_action == action:
             status = f"{its_action}, {describe_status(run)}, begun {run_age(run)} ago"
             print_error(f"the last run is {strip_control_chars(run.key)}: {status}")

@@ -20,7 +20,7 @@ from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
 from .durable import carry_on, find_run, kept_batch_size, print_detached, wait_for_the_run
 from .journal import OWN_PREFIX, made_up_key
@@ -103,7 +103,7 @@ async def retry_failed(
         JournalError: The journal cannot be used.
     """
     _check(run, retry, action)
-    its_action, counts = run.action.removeprefix("servers."), run.progress.by_state
+    its_action, counts = verb_in(run.action), run.progress.by_state
     key = retry.key or _key_of_retry(run)
     if retry.key is None and its_action == "reboot":
         before = await find_run(cloud.bms, key)
@@ -162,7 +162,7 @@ def _key_of_retry(run: DurableRun) -> str:
     For a reboot everybody gets the same one: two who ask at once carry one run out, and whoever asks later finds it, so
     that no server is rebooted twice.
     """
-    action = run.action.removeprefix("servers.")
+    action = verb_in(run.action)
     return f"{OWN_PREFIX}reboot-again-{run.id[:12]}" if action == "reboot" else made_up_key(action)
 
 
@@ -187,7 +187,7 @@ def _print_asked_before(run: DurableRun, again: DurableRun, *, fails_if_none: bo
 
 
 def _check(run: DurableRun, retry: RetryOptions, action: str | None) -> None:
-    shown, typed, its_action = strip_control_chars(run.key), shlex.quote(run.key), run.action.removeprefix("servers.")
+    shown, typed, its_action = strip_control_chars(run.key), shlex.quote(run.key), verb_in(run.action)
     if action is not None and its_action != action:
         raise UsageError(
             f"the run {shown} is a {its_action}: ask for its servers with `bms {its_action} --retry-failed {typed}`"

@@ -9,7 +9,7 @@ from bms_async import DurableRun, RunStatus
 from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting, standing_fields
 from bms_async.cli.terminal.rows import Table
-from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars, verb_in
 
 __all__ = ["TABLE", "run_age", "run_fields", "run_head", "run_lines"]
 
@@ -44,7 +44,7 @@ def run_fields(run: DurableRun) -> dict[str, object]:
 
 def run_head(run: DurableRun) -> str:
     """Return a run in a line."""
-    progress, action = run.progress, run.action.removeprefix("servers.")
+    progress, action = run.progress, verb_in(run.action)
     done = f"{progress.done:,} of {pluralize(progress.total or 0, 'server')} ended"
     return f"{strip_control_chars(run.key)}: {action}, {describe_status(run)}, {done}"
 
@@ -87,7 +87,7 @@ def _progress(run: DurableRun) -> str:
 TABLE: Final = Table[DurableRun](
     columns={
         "key": lambda run: run.key,
-        "action": lambda run: run.action.removeprefix("servers."),
+        "action": lambda run: verb_in(run.action),
         "state": describe_status,
         "progress": _progress,
         "age": run_age,

@@ -17,6 +17,7 @@ import msgspec
 from bms_async import BmsClient, InvalidRequestError, JobHandle
 from bms_async._files import FileLock
 from bms_async.cli.terminal.exit import UsageError, in_words_of_a_shell
+from bms_async.cli.terminal.texts import verb_in
 from bms_async.models.ids import canonical_id
 
 __all__ = [
@@ -284,7 +285,7 @@ def read_resumed(action: str, path: str) -> SavedRun:
     saved = read_saved(path)
     if saved.head is None:
         raise UsageError(f"{path} has jobs and no run: `bms jobs watch --from {path}` watches them")
-    began = saved.head.action.removeprefix("servers.")
+    began = verb_in(saved.head.action)
     if began != action:
         raise UsageError(f"{path} is a saved {began}: resume it with `bms {began} --resume {path}`")
     return saved

@@ -8,7 +8,7 @@ from typing import Final
 
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import print_error
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
 from .saved import SavedRun
 
@@ -34,7 +34,8 @@ def print_saved(saved: SavedRun, action: str, file: str) -> None:
     if saved.in_doubt and action == "reboot":
         _print_in_doubt(saved.in_doubt)
     if saved.jobs:
-        print_error(f"{pluralize(len(saved.jobs), 'job')} of the run was accepted before. To watch:")
+        was = "was" if len(saved.jobs) == 1 else "were"
+        print_error(f"{pluralize(len(saved.jobs), 'job')} of the run {was} accepted before. To watch:")
         print_command(f"bms jobs watch --from {shlex.quote(file)}")
     if not saved.unasked:
         print_error("no server of the run is left to be asked for")
@@ -51,8 +52,9 @@ def print_unasked(file: str, action: str, saved: SavedRun) -> None:
     if saved.in_doubt and action == "servers.reboot":
         _print_in_doubt(saved.in_doubt)
     if left := len(saved.unasked):
-        name = action.removeprefix("servers.")
-        print_error(f"{pluralize(left, 'server')} of that run were not asked for. To resume the run with them:")
+        name = verb_in(action)
+        was = "was" if left == 1 else "were"
+        print_error(f"{pluralize(left, 'server')} of that run {was} not asked for. To resume the run with them:")
         print_command(f"bms {name} --resume {shlex.quote(file)}")
 
 

@@ -15,7 +15,7 @@ from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.logs import NOTES
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 from bms_async.journal import KeptBatch
 from bms_async.runs import BatchEvent
 
@@ -87,7 +87,7 @@ class _Desk:
     def note(self, event: BatchEvent, batch: KeptBatch) -> None:
         """Note what happened to a batch."""
         if event is BatchEvent.TAKEN_OVER:
-            action = batch.action.removeprefix("servers.")
+            action = verb_in(batch.action)
             _say(
                 f"{batch.key}: took over a batch to {action} {pluralize(batch.servers, 'server')}, {batch.state.value}"
             )
@@ -120,7 +120,7 @@ class _Desk:
             return
         states = ", ".join(f"{count:,} {state.lower()}" for state, count in run.progress.by_state.items() if count)
         servers = pluralize(run.progress.total or 0, "server")
-        _say(f"{key}: {run.action.removeprefix('servers.')} {servers}, {describe_status(run)}: {states}")
+        _say(f"{key}: {verb_in(run.action)} {servers}, {describe_status(run)}: {states}")
 
 
 def _say(text: str) -> None:

@@ -5,9 +5,24 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["read_share"]
+__all__ = ["read_seconds", "read_share"]
 
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([smhd]?)")
 _SHARE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s?(%?)")
+
+
+def read_seconds(text: str, *, needs_unit: bool = False) -> float | None:
+    """Return the seconds that a text is, such as ``900``, ``15m`` or ``30d``; None if it is no time.
+
+    Args:
+        text: The text.
+        needs_unit: Whether a number alone is no time: what it is a number of would be guessed.
+    """
+    found = _SECONDS.fullmatch(text.strip())
+    if found is None or (needs_unit and not found[2]):
+        return None
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def read_share(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "pluralize", "strip_control_chars"]
+__all__ = ["duration", "pluralize", "strip_control_chars", "verb_in"]
 
 _HOUR = 3600
 
@@ -26,3 +26,12 @@ def duration(seconds: float) -> str:
 def pluralize(count: int, noun: str) -> str:
     """Return ``1 server``, ``2 servers``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def verb_in(call: str) -> str:
+    """Return what a call about power does, in a word: ``stop`` of ``servers.stop``.
+
+    Args:
+        call: Its name.
+    """
+    return call.removeprefix("servers.")
