@@ -117,9 +117,11 @@ async def find_resumable(bms: BmsClient, action: str, key: str) -> DurableRun:
     if began != action:
         raise UsageError(f"{shown} is a {began}: resume it with `bms {began} --resume {typed}`")
     if run.ended is not None:
+        status = describe_status(run)
         raise UsageError(
-            f"the run {shown} has {describe_status(run)}, and nothing is left of it: `bms runs show {typed}` shows what"
-            f" became of it, and `bms runs retry {typed}` begins a new one with what failed"
+            f"the run {shown} {'has' if status == 'ended' else 'was'} {status}, and nothing is left of it:"
+            f" `bms runs show {typed}` shows what became of it, and `bms runs retry {typed}` begins a new one with what"
+            " failed"
         )
     return run
 
