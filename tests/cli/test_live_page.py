@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,11 +14,13 @@ from anyio._backends._asyncio import TCPSocketListener
 
 from bms_async import FleetReport
 from bms_async.cli.access.known import NOTHING_KNOWN
+from bms_async.cli.following.follow import Follower
 from bms_async.cli.report_page import live, loopback
 from bms_async.cli.report_page.head import PageHead
 from bms_async.cli.report_page.live import RARELY, LivePage, LiveSource
 from bms_async.cli.report_page.loopback import MAX_CONNECTIONS, MAX_REQUEST, Answer, listen, port_of, serve
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.signals import SignalHandler
 from bms_async.testing import run_virtually
 from tests.cli.test_report_page import failed, history, outcome, report_of
 
@@ -123,6 +126,29 @@ def test_the_command_waits_a_little_for_who_looked_lately_and_for_nobody_else(
         await anyio.sleep(rested)
         await page.end(report_of([outcome()]), 0, linger=5.0)
         assert anyio.current_time() == pytest.approx(until, abs=0.1)
+
+    run_virtually(main)
+
+
+def test_ctrl_c_does_not_wait_for_who_looks_and_changes_nothing_of_a_run_that_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Run:
+        async def report(self) -> FleetReport:
+            return report_of([outcome()])
+
+    async def main() -> None:
+        page, _ = following(monkeypatch)
+        await state(page)
+        follower, stop = Follower.__new__(Follower), SignalHandler()
+        monkeypatch.setattr(follower, "_run", Run(), raising=False)
+        monkeypatch.setattr(follower, "_servers", 1, raising=False)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follower._show_end, page, stop)
+            await anyio.sleep(1)
+            stop.on_signal(signal.SIGINT)
+        assert anyio.current_time() == pytest.approx(1.0, abs=0.1)
+        assert stop.number == 0
 
     run_virtually(main)
 

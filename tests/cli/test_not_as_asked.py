@@ -227,9 +227,11 @@ def test_lists_are_called_by_their_run_stay_in_their_folder_and_are_kept_for_a_m
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     folder = tmp_path / "bms" / "failed"
-    old, young = keep_list("old", "", ()), keep_list("young", "", ())
+    old, young, own = keep_list("old", "it", ()), keep_list("young", "it", ()), folder / "own.txt"
+    own.write_text("a list of the user's\n")
     now = young.stat().st_mtime
-    os.utime(old, (now - 31 * 86400, now - 31 * 86400))
+    for each in (old, own):
+        os.utime(each, (now - 31 * 86400, now - 31 * 86400))
     os.utime(young, (now - 29 * 86400, now - 29 * 86400))
     names = ["bms-stop-1", "../../etc/x", "nightly", "n" * 200]
     written = [keep_list(name_of_list(name, "the id", "stop"), "what\nit is", ["x # FAILED\n"]) for name in names]
@@ -237,7 +239,7 @@ def test_lists_are_called_by_their_run_stay_in_their_folder_and_are_kept_for_a_m
     assert len(set(written)) == 4
     assert written[0].name == "bms-stop-1.txt"
     assert written[0].read_text() == "# what\n# it is\nx # FAILED\n"
-    assert (old.exists(), young.exists()) == (False, True)
+    assert (old.exists(), young.exists(), own.exists()) == (False, True, True)
     # Two clouds may each have a run of one name.
     assert name_of_list("nightly", "one", "stop") != name_of_list("nightly", "other", "stop")
 

@@ -6,15 +6,19 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from bms_async import DurableRun, DurableRuns
+from bms_async.cli.runs import run_texts
+from bms_async.cli.runs.run_texts import TABLE
 from tests.cli._helpers import PATIENCE, Bms, simulator
 from tests.cli.test_power import arrived
+from tests.cli.test_progress import progress_of
 
 
 @pytest.fixture
@@ -56,6 +60,7 @@ def test_a_run_that_is_only_written_down_is_steered_from_anywhere(bms: Bms) -> N
     assert bms("runs", "resume", "one", "--json").json[0]["status"] == "open"
     assert bms("runs", "cancel", "one", "two").code == 0
     assert {run["status"] for run in bms.runs} == {"cancelled"}
+    assert "the run two was cancelled, and nothing is left of it" in bms("reboot", "--resume", "two").err
     assert bms.run("one")["by_state"]["SKIPPED"] == 40
     late = bms("runs", "resume", "one")
     assert (late.code, "was cancelled before, and stays so" in late.err) == (1, True)
@@ -210,3 +215,13 @@ def test_leaving_a_run_that_is_watched_leaves_it_alone(bms: Bms) -> None:
         assert terminal.end() == 130
         assert "the run goes on as before" in terminal.text
     assert bms.run("alone")["status"] == "open"
+
+
+def test_a_batch_that_waits_for_its_call_is_not_said_to_be_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = progress_of(120, submitted=0, in_flight=2)
+    run = cast("DurableRun", SimpleNamespace(progress=waits))
+    assert TABLE.columns["in_flight"](run) == 0
+    sent = cast("DurableRun", SimpleNamespace(progress=progress_of(120, submitted=4, in_flight=6, succeeded=2)))
+    assert TABLE.columns["in_flight"](sent) == 2
+    monkeypatch.setattr(run_texts, "count_under_way", lambda progress: progress.in_flight)
+    assert TABLE.columns["in_flight"](run) == 2

@@ -188,11 +188,18 @@ class Follower:
             lists.print_where()
         try:
             if self._live is not None:
-                whole = await self._run.report()
-                await self._live.end(whole, max(0, self._servers - len(whole)), linger=0.0 if stop.number else LINGER)
+                await self._show_end(self._live, stop)
         finally:
             self._run.print_advice(servers, kept)
         return code
+
+    async def _show_end(self, live: LivePage, stop: SignalHandler) -> None:
+        """Let whoever looks at the page see the end; a signal ends that alone, since the run is over."""
+        before, whole = stop.number, await self._run.report()
+        with anyio.CancelScope() as looking:
+            stop.on_interrupt = stop.on_first_signal = looking.cancel
+            await live.end(whole, max(0, self._servers - len(whole)), linger=0.0 if before else LINGER)
+        stop.number = before
 
     async def keep_lists(self, failed_to: str | None) -> None:
         """Write the lists of what is known of a run whose journal fails, and say where they are.

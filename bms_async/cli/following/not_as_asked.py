@@ -30,6 +30,7 @@ __all__ = ["NotAsAsked", "ask_again", "keep_list", "list_lines", "name_of_list",
 
 _KEPT_SECONDS = 30 * 86400.0
 _MAX_NAME = 80
+_BEGINNING = b"# "
 
 
 class NotAsAsked:
@@ -90,7 +91,7 @@ def write_list(path: Path, head: str, lines: Iterable[str]) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    comments = "".join(f"# {strip_control_chars(line)}\n" for line in head.splitlines())
+    comments = "".join(f"{_BEGINNING.decode()}{strip_control_chars(line)}\n" for line in head.splitlines())
     write_atomically(path, (comments + "".join(lines)).encode(errors="backslashreplace"))
 
 
@@ -112,9 +113,15 @@ def keep_list(name: str, head: str, lines: Iterable[str]) -> Path:
     for old in folder.glob("*.txt"):
         # Another command may delete it at the same time.
         with suppress(OSError):
-            if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            if time.time() - old.stat().st_mtime > _KEPT_SECONDS and _is_list(old):
                 old.unlink()
     return path
+
+
+def _is_list(path: Path) -> bool:
+    """Return whether a file of that folder is a list that was written here, and no file of the user's."""
+    with path.open("rb") as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING
 
 
 def name_of_list(key: str | None, run_id: str | None, verb: str) -> str:

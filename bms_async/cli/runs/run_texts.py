@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bms_async import DurableRun, RunStatus
+from bms_async.cli.following.followed import count_under_way
 from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting, standing_fields
 from bms_async.cli.terminal.rows import Table
@@ -31,7 +32,7 @@ def run_fields(run: DurableRun) -> dict[str, object]:
         "servers": progress.total,
         "submitted": progress.submitted,
         "done": progress.done,
-        "in_flight": progress.in_flight,
+        "in_flight": count_under_way(progress),
         "by_state": {state.value: count for state, count in progress.by_state.items()},
         "created": run.created,
         "ended": run.ended,
@@ -59,7 +60,7 @@ def run_lines(run: DurableRun) -> list[str]:
         run_head(run),
         f"  of project {strip_control_chars(project)} at {strip_control_chars(endpoint)}",
         f"  begun {run.created:%Y-%m-%d %H:%M:%S}{ended} UTC",
-        f"  {progress.submitted:,} asked, {progress.in_flight:,} in flight{', ' if states else ''}{states}",
+        f"  {progress.submitted:,} asked, {count_under_way(progress):,} in flight{', ' if states else ''}{states}",
     ]
     if run.wave_size is not None:
         lines.append(f"  at most {run.wave_size:,} in flight at once")
@@ -93,7 +94,7 @@ TABLE: Final = Table[DurableRun](
         "age": run_age,
         "servers": lambda run: run.progress.total or 0,
         "done": lambda run: run.progress.done,
-        "in_flight": lambda run: run.progress.in_flight,
+        "in_flight": lambda run: count_under_way(run.progress),
         "not_as_asked": lambda run: sum(n for state, n in run.progress.by_state.items() if not state.is_success),
         "created": lambda run: run.created,
         "ended": lambda run: run.ended,
