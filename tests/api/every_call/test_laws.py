@@ -139,7 +139,7 @@ def test_no_text_in_a_path_changes_what_is_called(operation: Operation[Any]) -> 
     template = operation.path.split("/")
 
     @given(st.fixed_dictionaries(dict.fromkeys(parts, ANY_TEXT)))
-    @settings(deadline=None)
+    @more
     def law(path: dict[str, str]) -> None:
         try:
             request = build_request(operation, endpoint=ENDPOINT, path=path)

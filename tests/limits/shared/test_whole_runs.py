@@ -31,20 +31,21 @@ def test_whatever_befalls_processes_and_store_no_window_is_over_the_limit_and_ev
 
 
 @pytest.mark.parametrize(
-    ("kind", "owner", "guard", "nothing"),
+    ("kind", "owner", "guard", "nothing", "first"),
     [
-        ("deaths", ledger, "_end_leases", lambda state, _, now: _drop_the_dead(state, now)),
-        ("jumps", StoreClock, "goes_on", lambda *_, **__: True),
-        ("alone", Holding, "adopt", lambda *_: None),
-        ("alone", Demand, "settle", lambda *_: None),
+        ("deaths", ledger, "_end_leases", lambda state, _, now: _drop_the_dead(state, now), 38),
+        ("jumps", StoreClock, "goes_on", lambda *_, **__: True, 19),
+        ("alone", Holding, "adopt", lambda *_: None, 18),
+        ("alone", Demand, "settle", lambda *_: None, 94),
     ],
     ids=["slots of the dead", "the store's clock", "what was sent alone", "time to report it"],
 )
 def test_without_a_guard_some_window_is_over_the_limit(
-    kind: str, owner: object, guard: str, nothing: object, monkeypatch: pytest.MonkeyPatch
+    kind: str, owner: object, guard: str, nothing: object, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, guard, nothing)
-    assert any(play(seed, kind).worst > LIMIT for seed in range(5 * _SEEDS))
+    # The first seed that shows it today comes first; those before it say nothing, and take long.
+    assert any(play(seed, kind).worst > LIMIT for seed in range(first, first + 5 * _SEEDS))
 
 
 def _drop_the_dead(state: Ledger, now: float) -> None:
