@@ -155,7 +155,9 @@ class Looks:
 
         self._patch.setattr(asyncio, "run", run)
         self._patch.setattr(
-            followed, "name_of_list", lambda _key, _id, operation: f"{operation[8:]}-20260307-220003-42"
+            followed,
+            "name_of_list",
+            lambda _key, _id, verb: f"{verb}-20260307-220003-42",
         )
         # Else most of the time goes into frames that nobody sees.
         self._patch.setattr(follow, "_TICK", 1.0)

@@ -45,6 +45,8 @@ class KnownServers:
 
     def __init__(self, servers: Mapping[str, KnownServer] = MappingProxyType({})) -> None:
         self._servers = {canonical_id(server_id): known for server_id, known in servers.items()}
+        # Thousands of servers have the same few: one tuple of these is kept.
+        self._tags: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._servers)
@@ -58,6 +60,7 @@ class KnownServers:
 
     def add(self, server: Server | ShortServer) -> None:
         """Note what is to be known of a server."""
+        tags = tuple(server.tags or ())
         flavor = (server.flavor.id or server.flavor.name) if server.flavor else None
         self.note(
             server.id,
@@ -65,7 +68,7 @@ class KnownServers:
                 server.name or "",
                 intern(server.availability_zone or ""),
                 intern(flavor or ""),
-                tuple(map(intern, server.tags or ())),
+                self._tags.setdefault(tags, tags),
                 intern(str(server.status or "")),
             ),
         )
@@ -79,7 +82,7 @@ class KnownServers:
         """
         self._servers[canonical_id(server_id)] = known
 
-    def add_all(self, servers: Iterable[Server]) -> None:
+    def add_all(self, servers: Iterable[Server | ShortServer]) -> None:
         """Note what is to be known of servers."""
         for server in servers:
             self.add(server)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import anyio.lowlevel
 
 from bms_async.cli.access.known import KnownServer
-from bms_async.cli.access.slowly import slowly
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write_aside
 from bms_async.cli.terminal.rows import RowWriter, Table, write_record
@@ -83,10 +82,11 @@ async def look_at(cloud: OpenClient, action: str, ids: Sequence[str], missing: S
         missing: Those that the cloud says it does not have.
     """
     statuses, zones = Counter[str](), Counter[str]()
-    async for server_id in slowly(ids):
-        known = cloud.known.get(server_id)
-        statuses[known.status or "unknown"] += 1
-        zones[known.zone or "unknown"] += 1
+    for start in range(0, len(ids), _AT_ONCE):
+        some = [cloud.known.get(server_id) for server_id in ids[start : start + _AT_ONCE]]
+        statuses.update([known.status or "unknown" for known in some])
+        zones.update([known.zone or "unknown" for known in some])
+        await anyio.lowlevel.checkpoint()
     first: list[str] = []
     for server_id in ids[:_FIRST]:
         known = cloud.known.get(server_id)

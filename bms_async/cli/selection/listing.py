@@ -7,7 +7,6 @@ cloud was asked for. Rejected: to trust the list, as a wrong tag would then stop
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["find_ids", "find_servers", "list_chosen", "show_count"]
 
 _PAGE = 1000
-_IDS_AT_ONCE = 200
 
 S = TypeVar("S", Server, ShortServer)
 
-_ReadList: TypeAlias = Callable[[Query], AsyncIterable[S]]
+_ReadList: TypeAlias = Callable[[Query], AsyncIterable[Sequence[S]]]
+"""Reads a list, some servers at a time: a page in one go, where that is how it is read."""
 
 
-def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Server]:
+async def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Server]:
     """Iterate over the servers that match the filters, each once; over all servers without a filter.
 
     Args:
@@ -44,7 +43,14 @@ def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) ->
         filters: The filters.
         page_size: Servers in one page.
     """
-    return _choose(lambda query: bms.servers.list(page_size=page_size, **query), filters)
+    async for some in _choose(lambda query: _one_by_one(bms.servers.list(page_size=page_size, **query)), filters):
+        for server in some:
+            yield server
+
+
+async def _one_by_one(servers: AsyncIterable[Server]) -> AsyncIterator[Sequence[Server]]:
+    async for server in servers:
+        yield (server,)
 
 
 class _Sieve:
@@ -87,16 +93,16 @@ class _Sieve:
         return True
 
 
-async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[S]:
+async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[Sequence[S]]:
     chosen, sieve = split(filters), _Sieve(filters)
-    async for server in _read(read_list, chosen, sieve):
-        yield server
+    async for some in _read(read_list, chosen, sieve):
+        yield some
     named = tuple(flavor for flavor in filters.flavors if flavor not in sieve.came)
     if named and not chosen.rest.flavors:
         # The cloud knows a flavor by its id, and people by its name.
         chosen = split(msgspec.structs.replace(filters, flavors=named), by_flavor=False)
-        async for server in _read(read_list, chosen, sieve):
-            yield server
+        async for some in _read(read_list, chosen, sieve):
+            yield some
     if sieve.strange:
         print_error(
             f"the cloud was asked for servers with {filters}, and has listed"
@@ -110,11 +116,12 @@ async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[S]
         )
 
 
-async def _read(read_list: _ReadList[S], chosen: Split, sieve: _Sieve) -> AsyncIterator[S]:
+async def _read(read_list: _ReadList[S], chosen: Split, sieve: _Sieve) -> AsyncIterator[Sequence[S]]:
     for query in chosen.queries:
-        async for server in read_list(query):
-            if sieve.takes(server, query, chosen.rest):
-                yield server
+        async for some in read_list(query):
+            taken = [server for server in some if sieve.takes(server, query, chosen.rest)]
+            if taken:
+                yield taken
 
 
 async def find_ids(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Sequence[str]]:
@@ -130,14 +137,8 @@ async def find_ids(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) 
         async for ids in bms.servers._list_ids(page_size=page_size):  # noqa: SLF001
             yield ids
         return
-    found: list[str] = []
-    async for server in find_servers(bms, filters, page_size=page_size):
-        found.append(server.id)
-        if len(found) >= _IDS_AT_ONCE:
-            yield found
-            found = []
-    if found:
-        yield found
+    async for some in _choose(lambda query: bms.servers._list_short(page_size=page_size, **query), filters):  # noqa: SLF001
+        yield [server.id for server in some]
 
 
 async def list_chosen(
@@ -154,31 +155,31 @@ async def list_chosen(
     """
     from .rollouts import ListedServers
 
-    ids, servers, bms = list[str](), ListedServers(), cloud.bms
-    if not whole and not native:
-        async for short in _choose(lambda query: _read_short(bms, query), filters):
-            cloud.known.add(short)
-            ids.append(short.id)
-            if len(ids) % _PAGE == 0:
-                await show_count(len(ids), filters, screen)
-        return ids
-    found = _choose(lambda query: _read_natively(bms, query), filters) if native else find_servers(bms, filters)
-    async for server in found:
-        cloud.known.add(server)
-        ids.append(server.id)
-        if whole:
-            servers.append(server)
-        if len(ids) % _PAGE == 0:
+    ids, servers, bms, shown = list[str](), ListedServers(), cloud.bms, 0
+
+    async def note(some: Sequence[Server | ShortServer]) -> None:
+        nonlocal shown
+        cloud.known.add_all(some)
+        ids.extend([server.id for server in some])
+        if len(ids) // _PAGE > shown:
+            shown = len(ids) // _PAGE
             await show_count(len(ids), filters, screen)
+
+    if not whole and not native:
+        # The public list reads all fields, which takes three times as long.
+        async for page in _choose(lambda query: bms.servers._list_short(**query), filters):  # noqa: SLF001
+            await note(page)
+        return ids
+
+    def read_list(query: Query) -> AsyncIterable[Sequence[Server]]:
+        return _one_by_one(_read_natively(bms, query) if native else bms.servers.list(**query))
+
+    async for some in _choose(read_list, filters):
+        await note(some)
+        if whole:
+            for server in some:
+                servers.append(server)
     return servers if whole else ids
-
-
-async def _read_short(bms: BmsClient, query: Query) -> AsyncIterator[ShortServer]:
-    # The public list reads all fields, which takes three times as long.
-    async with aclosing(aiter(bms.servers._list_short(**query))) as pages:  # noqa: SLF001
-        async for page in pages:
-            for server in page:
-                yield server
 
 
 def _read_natively(bms: BmsClient, query: Query) -> AsyncIterable[Server]:
