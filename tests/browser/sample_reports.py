@@ -49,7 +49,7 @@ def head(command: str, *terms: str) -> PageHead:
         place=place,
         key="kernel-42",
         host="jump-1",
-        ran_by="anna",
+        ran_by="operator",
         command=command,
         terms=terms,
         version="1.0.0",

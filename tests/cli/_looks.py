@@ -77,7 +77,7 @@ class Looks:
         self._patch = patch
         # Each as wide as what it stands for, so that lines end where they do.
         self._volatile = (
-            (re.escape(str(folder)), "/home/anna/.state"[: len(str(folder))]),
+            (re.escape(str(folder)), "/home/user/.state"[: len(str(folder))]),
             (r"\b20[2-9]\d-\d\d-\d\d(?=[T ]\d\d:\d\d)", "2026-03-07"),
             (r"(?<=2026-03-07[T ])\d\d:\d\d:\d\d", "22:00:03"),
             (r"(?<=2026-03-07[T ])\d\d:\d\d(?![:\d])", "22:00"),
