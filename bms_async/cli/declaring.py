@@ -25,6 +25,7 @@ __all__ = [
     "complete_file",
     "groups_known",
     "limits_known",
+    "once",
     "option",
     "statuses_known",
 ]
@@ -115,6 +116,21 @@ def option(*names: str, section: str = OPTIONS, **attributes: Any) -> Callable[[
         return made[0]
 
     return click.option(*names, cls=cast("type[Option]", make), **attributes)
+
+
+def once(_context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> str | None:
+    """Return the value of an option of which the parser keeps all: what was typed is never passed over.
+
+    Args:
+        parameter: The option.
+        values: What was typed.
+
+    Raises:
+        click.UsageError: There are several.
+    """
+    if len(values) > 1:
+        raise click.UsageError(f"{parameter.opts[0]}: expected one file, got {len(values)}: {', '.join(values)}")
+    return values[0] if values else None
 
 
 def argument(name: str, **attributes: Any) -> Callable[[F], F]:

@@ -21,6 +21,7 @@ from .declaring import (
     complete_columns,
     complete_file,
     groups_known,
+    once,
     option,
     statuses_known,
 )
@@ -119,7 +120,7 @@ ids = argument(
     description="Ids or names of servers; - reads them from standard input.",
 )  # fmt: skip
 _file = option(
-    "--file", "-f", metavar="FILE", section=SERVERS, shell_complete=complete_file,
+    "--file", "-f", multiple=True, callback=once, metavar="FILE", section=SERVERS, shell_complete=complete_file,
     help="A file of ids or names: one a line, CSV, JSON, or a list of servers that was printed.",
 )  # fmt: skip
 _excluded = apply(
@@ -139,11 +140,11 @@ _bounds = apply(
 )  # fmt: skip
 _yes = option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation.")
 report = option(
-    "--report", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
+    "--report", multiple=True, callback=once, metavar="FILE", section=OUTPUT, shell_complete=complete_file,
     help="Write a report: FILE.html is a page, FILE.txt text to be mailed, FILE.csv a row for each server.",
 )  # fmt: skip
 failed_to = option(
-    "--failed-to", metavar="FILE", section=OUTPUT, shell_complete=complete_file,
+    "--failed-to", multiple=True, callback=once, metavar="FILE", section=OUTPUT, shell_complete=complete_file,
     help="Write the ids of all servers that are not as asked, one a line, as --file reads them.",
 )  # fmt: skip
 serve = option(

@@ -296,6 +296,13 @@ def test_the_page_of_a_run_can_be_looked_at_while_it_goes_on(cloud: Bms, monkeyp
     assert "reboot</bdi> of 40 servers" in seen[-1]
 
 
+@pytest.mark.parametrize("option", ["--file", "--report", "--failed-to"])
+def test_of_two_files_none_is_passed_over(nowhere: Bms, option: str) -> None:
+    ended = nowhere("stop", "--yes", option, "one.txt", option, "two.txt")
+    assert ended.code == 2
+    assert f"{option}: expected one file, got 2: one.txt, two.txt" in ended.err
+
+
 def test_a_port_that_is_in_use_is_refused_before_anything_is_sent(cloud: Bms) -> None:
     before = arrived(cloud, "servers.reboot")
     with socket.create_server(("127.0.0.1", 0)) as other:
