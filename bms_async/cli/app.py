@@ -25,6 +25,7 @@ from .declaring import argument
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group, Option
 from .terminal.streams import discard_output, print_error
+from .terminal.texts import describe_os_error
 
 if TYPE_CHECKING:
     from .acting.power_options import Action, PowerArguments
@@ -50,7 +51,7 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # From the help or a completion script; commands handle their own errors.
         discard_output()
-        print_error(str(error))
+        print_error(describe_os_error(error))
         return _OUTPUT_FAILED
 
 

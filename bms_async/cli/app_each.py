@@ -12,6 +12,7 @@ from .completing import complete_seen
 from .declaring import RUN, argument, complete_file, option
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group
+from .numbers import Number
 
 if TYPE_CHECKING:
     from .acting.common import CommonArguments
@@ -39,7 +40,7 @@ _NATIVE: Final = (
 @options.ids
 @option("--to", "template", metavar="NAME", section=RUN,
         help="The new name, such as web-{n:03}: {n} is the server's number, {id} its id.")  # fmt: skip
-@option("--first", type=click.IntRange(min=0), default=1, metavar="N", section=RUN,
+@option("--first", type=Number(min=0), default=1, metavar="N", section=RUN,
         help="The number of the first server; default: 1.")  # fmt: skip
 @option("--from", "names", metavar="FILE", section=RUN, shell_complete=complete_file,
         help="A file with a server and its new name a line: ID,web-1; - for standard input.")  # fmt: skip

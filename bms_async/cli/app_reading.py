@@ -14,6 +14,7 @@ from . import options
 from .declaring import OUTPUT, argument, complete, complete_file, limits_known, option
 from .ending import EXIT_CODES, end
 from .help import Command, Group
+from .numbers import Number
 
 if TYPE_CHECKING:
     from .selection.filters import FilterArguments
@@ -37,7 +38,7 @@ LIMITS_OPEN: Final = "limits open"
 
 @click.command("list", cls=Command, epilog=EXIT_CODES)
 @options.filters
-@option("--limit", "-n", type=click.IntRange(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
+@option("--limit", "-n", type=Number(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
 @options.output("reading.servers:TABLE")
 @option("--ids", is_flag=True, section=OUTPUT, help="Ids only, for bms stop: the same as -o ids.")
 @options.cloud

@@ -12,6 +12,7 @@ from .completing import complete_clouds, complete_runs
 from .declaring import OUTPUT, ROLLOUT, apply, argument, option
 from .ending import EXIT_CODES, end
 from .help import Command, Group
+from .numbers import Number
 from .shared import pick_cloud
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ for _name, (_status, _doc) in _CHANGES.items():
 @_key
 @option("--key", "new_key", metavar="KEY", help="The key of the new run.")
 @option("--unknown", is_flag=True, help="Also those that may have been rebooted already: they may be rebooted twice.")
-@option("--wave", type=click.IntRange(min=1), metavar="N", help="At most N servers under way; default: as before.")
+@option("--wave", type=Number(min=1), metavar="N", help="At most N servers under way; default: as before.")
 @option("--abort-above", metavar="SHARE", help="Abort when more than this share failed; default: as before.")
 @option("--verify", is_flag=True, help="Read the status of each server at the end, and compare; default: as before.")
 @option("--detach", is_flag=True, help="Write the run into the journal, and leave it to `bms worker`.")

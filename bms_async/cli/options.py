@@ -25,6 +25,7 @@ from .declaring import (
     option,
     statuses_known,
 )
+from .numbers import Number
 from .rolling import Allowed, GroupName, HoursType, Probe, Seconds
 from .shared import pick_cloud
 from .terminal.forms import FORMS, OutputOptions
@@ -130,12 +131,12 @@ _excluded = apply(
            help="Exit with 2, and not with 0, where there is nothing to do."),
 )  # fmt: skip
 _bounds = apply(
-    option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
+    option("--wave", type=Number(min=1), metavar="N", section=RUN,
            help="At most N servers under way at once; default: any number, or as many as --abort-above allows."),
     option("--abort-above", metavar="SHARE", section=RUN,
            help="Ask no further server once more than this share of those that have ended failed: 0.02 or 2%; "
                 "0: at the first failure. Without --wave, only as many are under way at once as may fail."),
-    option("--abort-sample", type=click.IntRange(min=1), metavar="N", section=RUN,
+    option("--abort-sample", type=Number(min=1), metavar="N", section=RUN,
            help="For --abort-above: let the first N servers end before it counts; default: 1."),
 )  # fmt: skip
 _yes = option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation.")
@@ -148,17 +149,17 @@ failed_to = option(
     help="Write the ids of all servers that are not as asked, one a line, as --file reads them.",
 )  # fmt: skip
 serve = option(
-    "--serve", type=click.IntRange(0, 65535), metavar="PORT", section=OUTPUT,
+    "--serve", type=Number(0, 65535), metavar="PORT", section=OUTPUT,
     help="Show the page on this machine while the run goes on, at http://127.0.0.1:PORT/; 0: any free port.",
 )  # fmt: skip
 rollout = apply(
-    option("--canary", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,
+    option("--canary", type=Number(min=1), metavar="N", section=ROLLOUT,
            help="N servers first, alone; the others only if all of these are well."),
     option("--group-by", type=GroupName(), metavar="FIELD", section=ROLLOUT, shell_complete=complete(groups_known),
            help="What makes a group: az, flavor, tag:rack, metadata:KEY..."),
     option("--max-unavailable", type=Allowed(), metavar="N", section=ROLLOUT,
            help="At most N servers of each group unavailable at once, or a share: 10%."),
-    option("--max-groups", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,
+    option("--max-groups", type=Number(min=1), metavar="N", section=ROLLOUT,
            help="At most N groups at once."),
     option("--ready", type=Probe(), multiple=True, metavar="CHECK", section=ROLLOUT,
            help="When a server is well again: tcp:22, http:80/path or https:443/path; all of several."),

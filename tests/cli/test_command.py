@@ -105,6 +105,12 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
         (["stop", "--tag", ""], NOBODY, 2, "--tag is empty"),
         (["stop", "--file", ""], NOBODY, 2, "--file is empty"),
         (["stop", "--report", "", "a"], NOBODY, 2, "--report '': not a regular file"),
+        (
+            ["stop", "a", "--report", "a.txt", "--report", "b.txt"],
+            NOBODY,
+            2,
+            "--report: expected one file, got several",
+        ),
         (["stop"], NOBODY, 0, "nothing to do: standard input has no servers"),
         (["stop", "--fail-if-none"], NOBODY, 2, "nothing to do: standard input has no servers"),
         (["stop", ""], NOBODY, 2, "a server's id is empty"),

@@ -212,7 +212,7 @@ def test_the_password_of_a_reinstallation_comes_from_the_environment_and_is_neve
         ([], "expected a way to log in"),
         (["--key-pair", "ops", "--password"], "expected one login"),
         (["--key-user", "u", "--password"], "expected --key-pair beside it"),
-        (["--user-data", "no-such-file"], "cannot read the script"),
+        (["--user-data", "no-such-file"], "--user-data no-such-file: it cannot be read: No such file"),
     ],
 )
 def test_a_reinstallation_without_one_way_to_log_in_is_refused(cloud: Bms, arguments: list[str], why: str) -> None:

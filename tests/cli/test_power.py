@@ -336,7 +336,7 @@ def test_a_page_that_cannot_be_written_is_told_and_keeps_the_exit_code(
     monkeypatch.setattr("bms_async.cli.report_page.forms.write_report", fail)
     ended = cloud("stop", NO_SERVER, "-q", "--report", str(page))
     assert ended.code == 1
-    assert f"the report {page} was not written: [Errno 28] No space left on device" in ended.err
+    assert f"the report {page} was not written: No space left on device" in ended.err
     assert cloud("stop", NO_SERVER, "--report", str(tmp_path)).code == 2
 
 
@@ -388,6 +388,7 @@ def test_a_journal_that_cannot_be_used_is_told_before_anything_is_sent(
     ended = bms("start", "--tag", "rack-7", "-y", changes=changes)
     assert (ended.code, ended.out) == (2, "")
     assert "Nothing was sent. With --no-journal" in " ".join(ended.err.split())
+    assert not re.search(r"Errno|[A-Z]\w+Error", ended.err)
     assert arrived(cloud, "servers.start") == before
     # One server needs no journal, and neither does a read.
     assert bms("start", cloud.ids("rack-7")[0], "-q", changes=changes).code in {0, 1}

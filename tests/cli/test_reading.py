@@ -313,8 +313,8 @@ def test_a_call_that_changes_something_asks_first_and_says_where(cloud: Bms) -> 
         (["GET", "/v1/../x"], 2, "without the parts . and .."),
         (["GET", "/v1/x", "--query", "limit"], 2, "--query limit: expected NAME=VALUE"),
         (["GET", "/v1/x", "--header-line", "X-Auth-Token: s3cr3t-token"], 2, "credentials come from the settings"),
-        (["PUT", "/v1/x", "-y", "--data", '{"s3cr3t-token'], 2, "--data: the text is no JSON"),
-        (["PUT", "/v1/x", "-y", "--data", "@none.json"], 2, "cannot read the body"),
+        (["PUT", "/v1/x", "-y", "--data", '{"s3cr3t-token'], 2, "--data: the text is not JSON"),
+        (["PUT", "/v1/x", "-y", "--data", "@none.json"], 2, "the body cannot be read: none.json: No such file"),
         (["FLY", "/v1/x"], 2, "'FLY' is not one of"),
     ],
 )

@@ -95,13 +95,15 @@ def test_what_is_typed_is_read(kind: Any, text: str, value: object) -> None:
 
 
 WRONG = [
-    (["--canary", "0"], "x>=1"),
+    (["--wave", "10%"], "'10%': expected a whole number, 1 or more"),
+    (["--serve", "99999"], "expected a whole number, from 0 to 65535"),
+    (["--canary", "0"], "expected a whole number, 1 or more"),
     (["--group-by", "rack"], "expected a field of the server (az or availability_zone, "),
     (["--group-by", "metadata:admin_pass"], "expected a key that holds no password"),
     (["--max-unavailable", "0"], "expected 1 or more servers"),
     (["--max-unavailable", "100%"], "above 0% and below 100%"),
     (["--max-unavailable", "nan"], "expected 1 or more servers"),
-    (["--max-groups", "0"], "x>=1"),
+    (["--max-groups", "0"], "expected a whole number, 1 or more"),
     (["--ready", "tcp"], "expected tcp:22, http:80/path or https:443/path"),
     (["--ready", "tcp:22/path"], "expected tcp:22"),
     (["--ready", "https://example.org"], "expected tcp:22"),

@@ -27,7 +27,7 @@ from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import is_terminal, json_line, write
 from bms_async.cli.terminal.rows import write_rows
 from bms_async.cli.terminal.signals import SignalHandler, run_interruptibly
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import describe_os_error, pluralize, strip_control_chars
 from bms_async.cli.terminal.yaml_text import escape_unprintable, yaml_document
 from bms_async.redaction import MASK
 from bms_async.transport import DefaultTransport
@@ -220,11 +220,11 @@ def _read_body(data: str) -> object:
         else:
             text, where = data, "the text"
     except (OSError, ValueError) as error:
-        raise UsageError(f"--data: cannot read the body: {error}") from error
+        raise UsageError(f"--data: the body cannot be read: {describe_os_error(error, names_file=True)}") from error
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise UsageError(f"--data: {where} is no JSON: {error}; a file is named by @FILE") from None
+        raise UsageError(f"--data: {where} is not JSON: {error}; a file is named by @FILE") from None
 
 
 def _print_head(options: CallOptions, recorder: _Recorder) -> None:

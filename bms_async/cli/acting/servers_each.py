@@ -13,7 +13,7 @@ import msgspec
 from bms_async import BmsClient, NotFoundError
 from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.files import read_file
-from bms_async.cli.terminal.texts import strip_control_chars
+from bms_async.cli.terminal.texts import describe_os_error, strip_control_chars
 from bms_async.models import BARE_METAL_TAG
 from bms_async.validation.native import check_metadata_lookup
 from bms_async.validation.text import check_metadata, check_native_name, check_password, check_tag
@@ -233,7 +233,7 @@ def _read_script(file: str) -> bytes:
     try:
         return read_file(file)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--user-data: cannot read the script: {error}") from error
+        raise UsageError(f"--user-data {file}: it cannot be read: {describe_os_error(error)}") from error
 
 
 def _ask_password() -> str:

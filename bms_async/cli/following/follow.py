@@ -17,7 +17,7 @@ from bms_async.cli.terminal.output import is_terminal
 from bms_async.cli.terminal.progress import Screen
 from bms_async.cli.terminal.row_stream import RowStream
 from bms_async.cli.terminal.signals import SignalHandler
-from bms_async.cli.terminal.texts import duration
+from bms_async.cli.terminal.texts import describe_os_error, duration
 
 from .display import Display
 from .followed import Followed
@@ -309,7 +309,9 @@ class Follower:
             self._lets_go.set()
         else:
             self._no_output = Code.USAGE
-            self._screen.print_above(f"bms: results cannot be written any more: {error}; the run goes on")
+            self._screen.print_above(
+                f"bms: results cannot be written any more: {describe_os_error(error)}; the run goes on"
+            )
 
     async def _show(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from bms_async.cli.terminal.exit import print_error
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import describe_os_error, pluralize, strip_control_chars
 
 from .followed import Followed
 from .not_as_asked import NotAsAsked, keep_list, list_lines, write_list
@@ -48,7 +48,7 @@ class FailedLists:
         try:
             kept = await anyio.to_thread.run_sync(keep_list, self._run.list_name, self._head(), lines)
         except OSError as error:
-            print_error(f"the list of the servers that are not as asked was not written: {error}")
+            print_error(f"the list of the servers that are not as asked was not written: {describe_os_error(error)}")
             return None
         self._written.append(kept)
         return kept
@@ -65,7 +65,7 @@ class FailedLists:
         try:
             await anyio.to_thread.run_sync(write_list, path, self._head(), lines)
         except OSError as error:
-            print_error(f"--failed-to {path}: the list was not written: {error}")
+            print_error(f"--failed-to {path}: the list was not written: {describe_os_error(error)}")
             return False
         self._written.insert(0, path)
         return True

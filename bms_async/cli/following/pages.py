@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from bms_async import JournalError
 from bms_async.cli.terminal.exit import print_error
+from bms_async.cli.terminal.texts import describe_os_error
 
 from .display import Display
 from .followed import Followed
@@ -70,7 +71,7 @@ class PageOfRun:
             write = partial(write_report, path, report, history, left, head=self._head(), known=self._cloud.known)
             await anyio.to_thread.run_sync(write)
         except (OSError, ImportError, JournalError) as error:
-            print_error(f"the report {path} was not written: {error}")
+            print_error(f"the report {path} was not written: {describe_os_error(error)}")
             return False
         return True
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bms_async import BmsClient, ConfigurationError, JournalError, Runs
 from bms_async.cli.terminal.exit import UsageError
@@ -21,6 +22,9 @@ PATIENCE = 10.0
 
 OWN_PREFIX = "bms-"
 """What the keys begin with that the command makes up."""
+
+_PYTHON: Final = re.compile(r"\b[A-Z]\w*Error: (?:\[Errno -?\d+\] )?")
+"""What stands before the system's words for why a journal cannot be opened."""
 
 _KEPT_SECONDS = 30 * 86400.0
 
@@ -51,7 +55,7 @@ async def open_journal(settings: Settings | None, address: str | None, *, otherw
     try:
         await runs.journal.open(patience=PATIENCE)
     except JournalError as error:
-        raise UsageError(f"{error}{advice}") from error
+        raise UsageError(f"{_PYTHON.sub('', str(error))}{advice}") from error
     try:
         yield runs
     finally:

@@ -17,7 +17,7 @@ import msgspec
 from bms_async import BmsClient, InvalidRequestError, JobHandle
 from bms_async._files import FileLock
 from bms_async.cli.terminal.exit import UsageError, in_words_of_a_shell
-from bms_async.cli.terminal.texts import verb_in
+from bms_async.cli.terminal.texts import describe_os_error, verb_in
 from bms_async.models.ids import canonical_id
 
 __all__ = [
@@ -221,7 +221,7 @@ def read_saved(path: str) -> SavedRun:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read the saved jobs: {error}") from error
+        raise UsageError(f"the saved jobs cannot be read: {describe_os_error(error, names_file=True)}") from error
     # A text after the last newline was cut off while it was written.
     *lines, torn = data.split(b"\n")
     reader = _Reader()

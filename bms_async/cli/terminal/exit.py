@@ -26,7 +26,7 @@ from bms_async import (
 )
 
 from .streams import discard_output, print_error
-from .texts import strip_control_chars
+from .texts import describe_os_error, strip_control_chars
 
 __all__ = [
     "Code",
@@ -90,10 +90,7 @@ def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - one retur
         return Failure(text, "", Code.FAILED)
     if isinstance(error, BmsError):
         return Failure(text, _advice(error), Code.UNREACHABLE)
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        # Python's own text has numbers and quotes in it.
-        text = f"{error.filename}: {error.strerror}"
-    return Failure(text, "", Code.USAGE)
+    return Failure(describe_os_error(error, names_file=True), "", Code.USAGE)
 
 
 def in_words_of_a_shell(error: InvalidRequestError) -> str:

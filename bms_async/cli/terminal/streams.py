@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from .texts import describe_os_error
+
 __all__ = ["discard_output", "flush_output", "print_error", "repair_streams", "width_of"]
 
 _UNWRITTEN = 2
@@ -100,5 +102,5 @@ def flush_output(code: int) -> int:
         return code
     if isinstance(error, BrokenPipeError):
         return _NO_READER
-    print_error(str(error))
+    print_error(describe_os_error(error))
     return code or _UNWRITTEN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "pluralize", "strip_control_chars", "verb_in"]
+__all__ = ["describe_os_error", "duration", "pluralize", "strip_control_chars", "verb_in"]
 
 _HOUR = 3600
 
@@ -14,6 +14,19 @@ def strip_control_chars(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def describe_os_error(error: BaseException, *, names_file: bool = False) -> str:
+    """Return what the system said, without the number of the error: ``No space left on device``.
+
+    Args:
+        error: The error; the text of one that is not the system's is returned as it is.
+        names_file: Whether the file is named in front of it.
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    names = names_file and error.filename is not None
+    return f"{error.filename}: {error.strerror}" if names else error.strerror
 
 
 def duration(seconds: float) -> str:
