@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms_async.cli.following.failures import Failures, shown_code
+from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.results import reason_line, reason_lines
 from bms_async.cli.reading.servers import _describe
 from bms_async.cli.terminal.cells import cell_len, fold, padded, wrap
 from bms_async.cli.terminal.progress import Screen
-from bms_async.cli.terminal.words import CloudMessage
+from bms_async.cli.terminal.words import CloudMessage, shown_code
 from bms_async.cli.terminal.writers import TextTable
 from bms_async.models import Server
 

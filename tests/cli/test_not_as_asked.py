@@ -212,7 +212,7 @@ def test_a_list_is_read_back_without_what_is_no_id_and_without_what_may_have_bee
     assert list(list_lines(servers, KnownServers())) == [
         "b # UNKNOWN\n",
         "c # SKIPPED\n",
-        "# no id\N{REPLACEMENT CHARACTER} SKIPPED InvalidRequestError\n",
+        "# no id\N{REPLACEMENT CHARACTER} SKIPPED unfit\n",
     ]
     assert (len(servers), list(servers.ids())) == (3, ["b", "c"])
     what, command = ask_again("nova.servers.reboot", Path("/a b"), servers)

@@ -13,9 +13,10 @@ from rich.text import Text
 from bms_async import BmsClient, LimiterStatistics, OutcomeState
 from bms_async.cli.terminal.progress import Screen, draw_bar
 from bms_async.cli.terminal.texts import duration, pluralize
+from bms_async.cli.terminal.words import shown_code
 
 from .estimate import Durations, Estimate, RolloutPace, RunPosition, estimate_end, time_of_last_call
-from .failures import Failures, shown_code
+from .failures import Failures
 from .followed import Followed, count_under_way
 from .results import reason_line
 from .standing import describe_groups, describe_unavailable, describe_waiting

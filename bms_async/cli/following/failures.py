@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bms_async import GroupBlockedError, InvalidRequestError, Outcome, OutcomeState, explain
 from bms_async.cli.terminal.exit import in_words_of_a_shell
 from bms_async.cli.terminal.tally import BoundedCounter
-from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.cli.terminal.words import CloudMessage, message_of
 
-__all__ = ["Failures", "MessageCount", "Reason", "explain_code", "shown_code"]
+__all__ = ["Failures", "MessageCount", "Reason", "explain_code"]
 
 _EXAMPLES = 3
-_ERROR = re.compile(r"(?<=[a-z])Error")
 _CALL = re.compile(r"[a-z_]+(\.[a-z_]+)+: ")
-_WORDS: Final[Mapping[str, str]] = {
-    "FleetError": "not done",
-    "TransportError": "no answer",
-    "InvalidRequestError": "unfit",
-}
-"""What errors without a code are called, where their names say too little."""
 
 
 class MessageCount(NamedTuple):
@@ -134,17 +126,6 @@ class Failures:
     def named_counts(self) -> Mapping[str, int]:
         """Return the same for reasons that say more than a state, which is counted anyway."""
         return {code: count for code, count in self.counts().items() if code not in OutcomeState.__members__}
-
-
-def shown_code(code: str) -> str:
-    """Return a reason for people: the cloud's code as it is, and the name of an error in words.
-
-    Args:
-        code: The code of a `Reason`.
-    """
-    if not _ERROR.search(code) or not code.isalpha():
-        return strip_control_chars(code)
-    return _WORDS.get(code) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", code.removesuffix("Error")).lower()
 
 
 def explain_code(code: str | None, message: CloudMessage | None = None, otherwise: str = "") -> str:

@@ -22,6 +22,7 @@ from bms_async import Outcome, OutcomeState
 from bms_async._addresses import state_folder
 from bms_async._files import write_atomically
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.words import shown_code
 
 if TYPE_CHECKING:
     from bms_async.cli.access.known import KnownServers
@@ -73,7 +74,7 @@ def list_lines(servers: NotAsAsked, known: KnownServers) -> Iterator[str]:
         known: Their names.
     """
     for server_id, state, reason, is_no_id in servers:
-        code = "" if reason == state.value else f" {reason}"
+        code = "" if reason == state.value else f" {shown_code(reason)}"
         name = known.get(server_id).name
         about = strip_control_chars(f"{state.value}{code}{f' {name}' if name else ''}")
         shown = strip_control_chars(server_id)

@@ -14,9 +14,10 @@ from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.output import folded, terminal_width, write
 from bms_async.cli.terminal.rows import RowWriter
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars
+from bms_async.cli.terminal.words import shown_code
 from bms_async.errors.fleet import shown_group
 
-from .failures import Failures, Reason, shown_code
+from .failures import Failures, Reason
 
 __all__ = ["Results", "failure_line", "plain_reasons", "print_results", "reason_line", "reason_lines"]
 

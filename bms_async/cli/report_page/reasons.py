@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from bms_async import FleetReport, Outcome, OutcomeState, explain
 from bms_async.cli.access.known import NOTHING_KNOWN, KnownServers
 from bms_async.cli.terminal.tally import BoundedCounter
-from bms_async.cli.terminal.words import CloudMessage, message_of
+from bms_async.cli.terminal.words import CloudMessage, message_of, shown_code
 from bms_async.errors import SubJobFailedError
 
 __all__ = ["Failure", "Row", "failures_of", "own_text", "printable", "share_out"]
@@ -197,7 +197,9 @@ def _failure(code: str, count: int, total: int, group: _Group) -> Failure:
             row = _row(first, own_text(first, message), message, group.known)
             messages.append(MessageCount(row.message or "nothing", servers, row.server_id))
     share = count / max(1, total)
-    return Failure(printable(code, _MAX_NAME), count, share, state, meaning, measure, common, messages, rows)
+    return Failure(
+        printable(shown_code(code), _MAX_NAME), count, share, state, meaning, measure, common, messages, rows
+    )
 
 
 def _row(outcome: Outcome, text: str, message: CloudMessage | None, known: KnownServers) -> Row:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from bms_async import FleetReport, Outcome
 from bms_async.cli.access.known import KnownServer, KnownServers
-from bms_async.cli.terminal.words import message_of
+from bms_async.cli.terminal.words import message_of, shown_code
 
 from .reasons import own_text, printable
 
@@ -67,7 +67,11 @@ def lines_of(report: FleetReport, known: KnownServers, max_bytes: int = MAX_BYTE
         fields.append(outcome.state.value.lower())
         if bad:
             is_bad = not outcome.state.is_success
-            fields += [clean(outcome.reason) if is_bad else "", seconds_of(outcome), _said(outcome) if is_bad else ""]
+            fields += [
+                clean(shown_code(outcome.reason)) if is_bad else "",
+                seconds_of(outcome),
+                _said(outcome) if is_bad else "",
+            ]
         else:
             fields.append(seconds_of(outcome))
         line = "\t".join(fields)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bms_async import ApiError, BmsError, JobError, JobFailedError
 from bms_async.redaction import shown_text
@@ -12,9 +14,16 @@ from .texts import strip_control_chars
 if TYPE_CHECKING:
     from bms_async import Job, Outcome, SubJob
 
-__all__ = ["CloudMessage", "message_of", "message_of_error", "message_of_job", "quote"]
+__all__ = ["CloudMessage", "message_of", "message_of_error", "message_of_job", "quote", "shown_code"]
 
 _MAX_LENGTH = 300
+_ERROR = re.compile(r"(?<=[a-z])Error")
+_WORDS: Final[Mapping[str, str]] = {
+    "FleetError": "not done",
+    "TransportError": "no answer",
+    "InvalidRequestError": "unfit",
+}
+"""What errors without a code are called, where their names say too little."""
 
 
 class CloudMessage(NamedTuple):
@@ -36,6 +45,17 @@ class CloudMessage(NamedTuple):
         ids = (("job", self.job_id), ("request id", self.request_id))
         text = ", ".join(f"{name} {strip_control_chars(value)}" for name, value in ids if value)
         return f" ({text})" if text else ""
+
+
+def shown_code(code: str) -> str:
+    """Return a reason for people: the cloud's code as it is, and the name of an error in words.
+
+    Args:
+        code: The code of a `Reason`.
+    """
+    if not _ERROR.search(code) or not code.isalpha():
+        return strip_control_chars(code)
+    return _WORDS.get(code) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", code.removesuffix("Error")).lower()
 
 
 def message_of(outcome: Outcome) -> CloudMessage | None:
