@@ -281,7 +281,7 @@ _BMS: tuple[tuple[str, int, str, str, Remedy], ...] = (
     ("BMS.3035", 400, "The disk was made for another server than the request names.",
      _OTHER_DISK, Remedy.PERMANENT),
     ("BMS.3037", 400, "No machine was free, or the server did not start.",
-     "Ask support which of the two; a new server may be had of another flavor or zone.", Remedy.QUOTA),
+     "Ask support which; for a new server, try another flavor or zone.", Remedy.QUOTA),
     ("BMS.3038", 400, "The server got no elastic IP: giving it one failed.",
      _SUPPORT, Remedy.PERMANENT),
     ("BMS.3039", 400, "The password does not keep the rules; the message says which.",

@@ -109,7 +109,7 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
             ["stop", "a", "--report", "a.txt", "--report", "b.txt"],
             NOBODY,
             2,
-            "--report: expected one file, got several",
+            "--report: expected one file, got 2: ",
         ),
         (["stop"], NOBODY, 0, "nothing to do: standard input has no servers"),
         (["stop", "--fail-if-none"], NOBODY, 2, "nothing to do: standard input has no servers"),

@@ -328,7 +328,7 @@ def test_the_service_is_told_by_the_path(path: str, service: str) -> None:
         (("POST", "/v1/%2e%2E/x"), "expected a path without the parts . and .."),
         (("POST", "/v1/x", "--header-line", "X-Project-Id: other"), "the address and the project come from the"),
         (("POST", "/v1/x", "--header-line", "host: other"), "the address and the project come from the"),
-        (("POST", "/v1/x", "--data", "@/dev/zero"), "is no JSON"),
+        (("POST", "/v1/x", "--data", "@/dev/zero"), "is not JSON"),
     ],
 )
 def test_a_call_that_would_go_elsewhere_or_never_end_is_refused(

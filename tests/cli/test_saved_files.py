@@ -144,5 +144,5 @@ def test_what_is_no_file_of_saved_jobs_is_refused(tmp_path: Path, content: str, 
     file.write_text(content)
     with pytest.raises(UsageError, match=told):
         read_saved(str(file))
-    with pytest.raises(UsageError, match="cannot read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         read_saved(str(tmp_path / "nothing"))
