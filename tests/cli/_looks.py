@@ -20,7 +20,7 @@ import pytest
 
 from bms_async import Limits, cli
 from bms_async.cli.access import cloud as access
-from bms_async.cli.following import follow, followed
+from bms_async.cli.following import display, follow, followed
 from bms_async.cli.terminal.progress import Screen
 from bms_async.client import BmsClient
 from bms_async.testing import SimulatedCloud
@@ -142,6 +142,8 @@ class Looks:
 
         self._patch.setattr(access, "BmsClient", type("Reaching", (), {"from_settings": staticmethod(reach)}))
         self._patch.setattr(access, "_own_limits", lambda _settings: Limits())
+        # Between two of its ticks, where no rounding decides which of them are in it.
+        self._patch.setattr(display, "_RATE_SECONDS", 9.9)
 
         def run(main: Coroutine[Any, Any, int]) -> int:
             async def pressed() -> int:

@@ -169,7 +169,7 @@ def test_each_code_comes_with_its_meaning_its_measure_and_its_servers() -> None:
     assert "3 of 100 servers are not as asked (3 %)" in page.text
     assert "BMS.3037 2 servers, 2 % of all" in page.text
     assert "What it means: No machine was free, or the server did not start." in page.text
-    assert "What to do: Ask support which of the two; try another flavor or zone meanwhile." in page.text
+    assert "What to do: Ask support which; for a new server, try another flavor or zone." in page.text
     assert "What was said: It did not come up." in page.text
     assert page.text.index("BMS.3037") < page.text.index("BMS.0040")
     for each in (97, 98, 99):
