@@ -66,6 +66,7 @@ def test_a_run_that_is_only_written_down_is_steered_from_anywhere(bms: Bms) -> N
     assert (late.code, "was cancelled before, and stays so" in late.err) == (1, True)
     watched = bms("runs", "watch", "one", "--json")
     assert (watched.code, len(watched.json)) == (1, 41)
+    assert all(outcome["name"].startswith("bms-") for outcome in watched.json[:-1])
     assert watched.json[-1]["by_state"]["SKIPPED"] == 40
     assert "bms stop --retry-failed one" in watched.err
     assert bms("runs", "list", "--open").out == ""

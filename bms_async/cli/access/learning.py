@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,7 +16,7 @@ from .slowly import slowly
 if TYPE_CHECKING:
     from .cloud import OpenClient
 
-__all__ = ["NOBODY", "check_credentials", "learn_servers"]
+__all__ = ["NOBODY", "check_credentials", "learn_all", "learn_servers"]
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The id of no server, to be read where none is at hand."""
@@ -53,6 +54,17 @@ async def learn_servers(cloud: OpenClient, ids: Iterable[str], *, native: bool =
         elif await _look_for(cloud, set(unknown), native=native):
             missing = [server_id async for server_id in slowly(unknown.values()) if server_id not in cloud.known]
     return missing
+
+
+async def learn_all(cloud: OpenClient) -> None:
+    """Note the servers of the list, as `learn_servers` does, for a run whose servers are known to the journal alone.
+
+    Args:
+        cloud: The client.
+    """
+    with anyio.move_on_after(_PATIENCE), suppress(BmsError):
+        async for servers in cloud.bms.servers._list_short():  # noqa: SLF001 - the public list reads all fields
+            cloud.known.add_all(servers)
 
 
 async def check_credentials(cloud: OpenClient, server_id: str = NOBODY, *, native: bool = False) -> None:

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from bms_async import JournalError, Outcome, OutcomeState
-from bms_async.cli.access.learning import learn_servers
+from bms_async.cli.access.learning import learn_all, learn_servers
 from bms_async.cli.terminal.exit import Code, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import is_terminal
@@ -277,6 +277,9 @@ class Follower:
 
     async def _consume(self) -> None:
         """Consume outcomes as they come, and write them as rows if asked to."""
+        if self._run.key is not None and not len(self._cloud.known):
+            # It was begun by another command. What is sent for it does not wait for the names.
+            await learn_all(self._cloud)
         try:
             async for outcome in self._run.outcomes():
                 self._on_outcome(outcome)
