@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Any, Never, Self, SupportsIndex, overload
 
 from bms_async.errors import ConfigurationError
@@ -126,6 +125,9 @@ class Secret:
             return NotImplemented
         # "surrogatepass", for a text that cannot be sent can still be compared.
         mine, theirs = (secret.text.encode(errors="surrogatepass") for secret in (self, other))
+        # Few programs compare secrets, and it brings all of OpenSSL.
+        import hmac  # noqa: PLC0415
+
         return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:

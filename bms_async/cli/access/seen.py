@@ -7,11 +7,11 @@ shell that completes a word has no room for an error.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
 
 import msgspec
 
@@ -30,6 +30,9 @@ _FRESH = 600.0
 
 _AGAIN = 60.0
 """Seconds until the cloud is asked again after it has not answered in time."""
+
+_LONGEST = 200
+"""Characters of a file's name; the project is at its end."""
 
 _PATIENCE = 1.5
 _LIST = "/v1/{project_id}/baremetalservers/detail"
@@ -150,4 +153,5 @@ async def _ask(settings: Settings) -> Seen | None:
 
 def _path(settings: Settings) -> Path:
     place = f"{settings.endpoint} {settings.project_id or settings.project_name or ''} {settings.limits_account or ''}"
-    return state_folder() / _FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
+    # Not a digest: those bring all of OpenSSL.
+    return state_folder() / _FOLDER / f"{quote(place, safe='')[-_LONGEST:]}.json"

@@ -56,20 +56,22 @@ async def write_aside(text: str) -> None:
 
 def format_cell(value: object) -> str:
     """Return a value as text for a column."""
-    if isinstance(value, datetime):
-        value = value.strftime("%Y-%m-%d %H:%M")
-    elif isinstance(value, float):
-        value = f"{value:.1f}"
-    elif isinstance(value, bool):
-        value = "yes" if value else "no"
-    elif isinstance(value, Enum):
-        # An unknown member of an integer enum has its number as name.
-        value = value.name
-    elif isinstance(value, Mapping):
-        # An empty mapping is shown like None.
-        value = ", ".join(f"{name}={item}" for name, item in value.items())
-    elif isinstance(value, Iterable) and not isinstance(value, str):
-        value = ", ".join(format_cell(item) if isinstance(item, Mapping) else str(item) for item in value)
+    # Most cells are texts already.
+    if type(value) is not str:
+        if isinstance(value, datetime):
+            value = value.strftime("%Y-%m-%d %H:%M")
+        elif isinstance(value, float):
+            value = f"{value:.1f}"
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        elif isinstance(value, Enum):
+            # An unknown member of an integer enum has its number as name.
+            value = value.name
+        elif isinstance(value, Mapping):
+            # An empty mapping is shown like None.
+            value = ", ".join(f"{name}={item}" for name, item in value.items())
+        elif isinstance(value, Iterable) and not isinstance(value, str):
+            value = ", ".join(format_cell(item) if isinstance(item, Mapping) else str(item) for item in value)
     return "-" if value is None or value == "" else strip_control_chars(str(value))
 
 

@@ -23,6 +23,9 @@ from .exit import print_error
 __all__ = ["SignalHandler", "run_interruptibly"]
 
 _DUPLICATE_SECONDS = 0.3
+_SHORT = 0.5
+"""Seconds of the loop in which nothing is collected."""
+
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """What ends a command; each system has some of them."""
 
@@ -115,6 +118,9 @@ def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
     async def run() -> int:
         stop = SignalHandler()
         loop = asyncio.get_running_loop()
+        if not gc.isenabled():
+            # Most reads have ended by then, and have no garbage that is worth a search.
+            loop.call_later(_SHORT, _collect_from_now_on)
         code = 0
         with _handling(loop, stop.on_signal), stop.scope:
             code = await main(stop)
@@ -122,7 +128,10 @@ def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
             print_error("interrupted; nothing was changed")
         return 128 + stop.number if stop.number else code
 
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
     return asyncio.run(run())
+
+
+def _collect_from_now_on() -> None:
+    """Have garbage collected, and what was imported left out."""
+    gc.freeze()
+    gc.enable()
