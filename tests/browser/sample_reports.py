@@ -22,7 +22,7 @@ FAILURES = (
     ("BMS.3037", "The node did not power on within 600 s."),
     ("BMS.3037", "The node did not power on within 600 s."),
     ("BMS.0006", "The service is busy."),
-    ("BMS.3021", "The port of the node could not be attached to the network."),
+    ("BMS.0055", "The capacity service did not answer."),
 )
 
 
@@ -47,7 +47,7 @@ def head(command: str, *terms: str) -> PageHead:
     return PageHead(
         verb=command.split()[1],
         place=place,
-        key="kernel-42",
+        key=command.partition("--key ")[2].split()[0],
         host="jump-1",
         ran_by="operator",
         command=command,
