@@ -157,8 +157,17 @@ def test_ctrl_c_once_waits_twice_lets_go_and_three_times_exits(monkeypatch: pyte
 
 
 def test_one_press_that_the_terminal_and_the_parent_deliver_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pressed(monkeypatch, (1, INT), (0.2, INT), (0.05, TERM)) == ["waits", "code 130"]
+    assert pressed(monkeypatch, (1, INT), (0.2, INT), (0.05, INT)) == ["waits", "code 130"]
     assert pressed(monkeypatch, (1, INT), (9, INT), (0.2, INT)) == ["waits", "lets go", "code 130"]
+
+
+def test_another_signal_is_never_taken_for_the_same_press(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pressed(monkeypatch, (1, INT), (0.05, TERM)) == ["waits", "lets go", "code 130"]
+    # Whatever comes with it asks for the same, and leaves it the time to end in order.
+    assert pressed(monkeypatch, (1, INT), (0.05, TERM), (0.05, INT)) == ["waits", "lets go", "code 130"]
+    assert pressed(monkeypatch, (1, INT), (0.05, TERM), gently=False) == ["lets go", "code 130"]
+    assert pressed(monkeypatch, (1, TERM), (0.05, INT)) == ["lets go", "code 143"]
+    assert pressed(monkeypatch, (1, INT), (0.05, TERM), (9, TERM)) == ["waits", "lets go", "exit 15", "code 130"]
 
 
 def test_without_the_rule_one_press_would_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

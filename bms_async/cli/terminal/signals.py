@@ -51,21 +51,23 @@ class SignalHandler:
         self.on_first_signal: Callable[[], None] | None = None
         self.scope = anyio.CancelScope()
         self.has_let_go = False
+        self._received = 0
         self._received_at = -math.inf
 
     def on_signal(self, number: int) -> None:
         """Handle a signal."""
         now = asyncio.get_running_loop().time()
-        # One key press may arrive twice, from the terminal and from the parent process.
-        is_duplicate = now - self._received_at <= _DUPLICATE_SECONDS
+        is_close = now - self._received_at <= _DUPLICATE_SECONDS
         if self.has_let_go:
-            # A closed terminal may send SIGHUP any number of times.
-            if number != _HANG_UP and not is_duplicate:
+            # A closed terminal may send SIGHUP any number of times, and a supervisor several signals at once.
+            if number != _HANG_UP and not is_close:
                 self._exit_now(number)
             return
-        if self.number and is_duplicate and number != _HANG_UP:
+        # One key press may arrive twice, from the terminal and from the parent process.
+        if is_close and number == self._received != _HANG_UP:
             return
-        is_first, self._received_at = not self.number, now
+        is_first = not self.number
+        self._received, self._received_at = number, now
         self.number = self.number or number
         if number == signal.SIGINT and is_first and self.on_interrupt is not None:
             self.on_interrupt()
