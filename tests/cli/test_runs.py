@@ -14,6 +14,8 @@ import anyio.lowlevel
 import pytest
 
 from bms_async import DurableRun, DurableRuns
+from bms_async.cli.access.cloud import OpenClient
+from bms_async.cli.following import follow
 from bms_async.cli.runs import run_texts
 from bms_async.cli.runs.run_texts import TABLE
 from tests.cli._helpers import PATIENCE, Bms, simulator
@@ -216,6 +218,23 @@ def test_leaving_a_run_that_is_watched_leaves_it_alone(bms: Bms) -> None:
         assert terminal.end() == 130
         assert "the run goes on as before" in terminal.text
     assert bms.run("alone")["status"] == "open"
+
+
+def test_who_leaves_a_run_does_not_wait_for_the_names_of_its_servers(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[OpenClient] = []
+
+    async def learn(cloud: OpenClient) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await anyio.sleep(1.0)
+        learnt.append(cloud)
+
+    detach(bms, "stop", "rack-1", "left")
+    monkeypatch.setattr(follow, "learn_all", learn)
+    watched = bms("runs", "watch", "left", "--json")
+    assert (watched.code, watched.json[-1]["left"], learnt) == (130, 40, [])
+    assert "the run goes on as before" in watched.err
 
 
 def test_a_batch_that_waits_for_its_call_is_not_said_to_be_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ class Follower:
         self._no_output: Code | None = None
         self._received = 0
         self._stops_asking, self._lets_go = anyio.Event(), anyio.Event()
+        self._learning = anyio.CancelScope()
 
     def heed(self, stop: SignalHandler) -> None:
         """Have signals end the run from here on: Ctrl-C once in order, and whatever else at once.
@@ -267,6 +268,7 @@ class Follower:
         under_way = self._display.under_way()
         if under_way and self._run.is_sent_here and self._no_output is None:
             self._say(f"no longer waiting for {under_way:,} under way, whose jobs go on in the cloud")
+        self._learning.cancel()
         await self._run.let_go()
 
     def _say(self, text: str) -> None:
@@ -279,7 +281,8 @@ class Follower:
         """Consume outcomes as they come, and write them as rows if asked to."""
         if self._run.key is not None and not len(self._cloud.known):
             # It was begun by another command. What is sent for it does not wait for the names.
-            await learn_all(self._cloud)
+            with self._learning:
+                await learn_all(self._cloud)
         try:
             async for outcome in self._run.outcomes():
                 self._on_outcome(outcome)
