@@ -395,6 +395,16 @@ def test_a_journal_that_cannot_be_used_is_told_before_anything_is_sent(
     assert bms("servers", "list", "-n", "1", changes=changes).code == 0
 
 
+def test_a_journal_that_is_named_is_used_for_one_server_too(cloud: Bms, tmp_path: Path) -> None:
+    bms, before = Bms(cloud.exports, tmp_path), arrived(cloud, "servers.stop")
+    refused = bms("stop", NO_SERVER, "--journal", "foo://x")
+    assert (refused.code, "--journal: " in refused.err) == (3, True)
+    assert arrived(cloud, "servers.stop") == before
+    address = f"sqlite:///{tmp_path}/other.db"
+    assert bms("stop", NO_SERVER, "--journal", address, "-q").code == 1
+    assert bms("runs", "list", "--journal", address, "--json").json[0]["servers"] == 1
+
+
 def book_of(cloud: Bms, operation: str) -> dict[str, int]:
     with urllib.request.urlopen(f"{cloud.exports['BMS_ENDPOINT']}/_admin/calls") as answer:
         books: dict[str, dict[str, int]] = json.load(answer)["operations"]

@@ -1,7 +1,7 @@
 """``bms start``, ``bms stop`` and ``bms reboot``.
 
-What more than one server, or a key, is given to is a run in the journal: it is written down before the first call, and
-whichever process dies, `--resume` goes on with it exactly. One server alone is asked for without the journal.
+What more than one server, a key or a journal is given to is a run in the journal: it is written down before the first
+call, and whichever process dies, `--resume` goes on with it exactly. One server alone is asked for without the journal.
 """
 
 from __future__ import annotations

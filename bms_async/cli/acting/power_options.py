@@ -72,7 +72,8 @@ class PowerOptions(CommonOptions, frozen=True, kw_only=True):
         """
         if self.no_journal or self.dry_run:
             return False
-        return bool(self.key or self.detach or self.resume) or servers is None or len(servers) > 1
+        is_asked_for = self.key or self.detach or self.resume or self.journal is not None
+        return bool(is_asked_for) or servers is None or len(servers) > 1
 
 
 def make_power_options(typed: PowerArguments) -> PowerOptions:
