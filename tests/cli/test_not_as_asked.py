@@ -21,7 +21,7 @@ from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.following import not_as_asked
 from bms_async.cli.following.not_as_asked import NotAsAsked, ask_again, keep_list, list_lines, name_of_list
-from bms_async.cli.runs import last, retrying
+from bms_async.cli.runs import durable, last, retrying
 from bms_async.cli.runs.last import resolve_key
 from tests.cli._helpers import NO_SERVER, Bms
 
@@ -153,20 +153,35 @@ def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
     assert reboots(bms) == before + 2
 
 
-@pytest.mark.parametrize("is_deleted", [True, False])
+@pytest.mark.parametrize(
+    ("harm", "left"),
+    [
+        ("none", "The run is in the journal as far as it is. To resume it: bms reboot --resume gone --journal "),
+        ("deleted", "The run cannot be resumed, and at least 0 of 1 server had been asked for: "),
+        ("damaged", "When it failed, at least 0 of 1 server had been asked for. Once the journal can be read again"),
+        ("silent", "When it failed, at least 0 of 1 server had been asked for. Once the journal can be read again"),
+    ],
+)
 def test_a_run_whose_journal_fails_is_said_to_be_resumable_only_if_it_is_still_there(
-    bms: Bms, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+    bms: Bms, monkeypatch: pytest.MonkeyPatch, harm: str, left: str
 ) -> None:
+    def do_harm() -> None:
+        if harm in {"deleted", "damaged"}:
+            bms.journal.unlink()
+        if harm == "damaged":
+            bms.journal.mkdir()
+
     async def fail(_runs: DurableRuns, run: DurableRun) -> None:
-        if is_deleted:
-            await anyio.to_thread.run_sync(bms.journal.unlink)
-        raise JournalError("the journal fails")
+        await anyio.to_thread.run_sync(do_harm)
+        if harm == "silent":
+            monkeypatch.setattr(durable, "_PATIENCE_AT_THE_END", 0.0)
+        raise JournalError("the journal fails: OSError: [Errno 5] disk on fire")
 
     monkeypatch.setattr(DurableRuns, "carry_on", fail)
-    ended = bms("reboot", MISSING, "--key", "gone")
+    ended = bms("reboot", MISSING, "--key", "gone", "--journal", f"sqlite:///{bms.journal}")
     assert ended.code == 4
-    assert ("To resume it: bms reboot --resume gone" in ended.err) is not is_deleted
-    assert ("The run cannot be resumed. At least 0 of 1 server had been asked for: " in ended.err) is is_deleted
+    assert "the journal fails: disk on fire\n" in ended.err
+    assert left in ended.err
 
 
 def test_a_list_or_a_report_that_cannot_be_written_is_said_by_the_exit_code(

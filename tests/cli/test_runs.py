@@ -220,9 +220,7 @@ def test_leaving_a_run_that_is_watched_leaves_it_alone(bms: Bms) -> None:
     assert bms.run("alone")["status"] == "open"
 
 
-def test_who_leaves_a_run_does_not_wait_for_the_names_of_its_servers(
-    bms: Bms, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_leaves_a_run_does_not_wait_for_the_names_of_its_servers(bms: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
     learnt: list[OpenClient] = []
 
     async def learn(cloud: OpenClient) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from bms_async import DurableRun, FleetReport, JournalError, Outcome, OutcomeState, Progress, RunOutcomes, RunStatus
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import print_error
-from bms_async.cli.terminal.texts import pluralize, verb_in
+from bms_async.cli.terminal.texts import pluralize, strip_class_names, verb_in
 
 from .followed import count_under_way
 from .not_as_asked import NotAsAsked, name_of_list
@@ -197,7 +197,8 @@ class KeptRun(WatchedRun):
         if self._failure is None:
             print_error(f"the run {self.key} is paused, and nothing more is sent: {counts}. To resume it:")
         else:
-            print_error(f"the run {self.key} could not be paused, and workers may go on with it: {self._failure}")
+            why = strip_class_names(str(self._failure))
+            print_error(f"the run {self.key} could not be paused, and workers may go on with it: {why}")
             print_error(f"{counts}. To resume it:")
         print_command(f"bms {action} --resume {key}")
         print_error("to have workers resume it, or to end it:")

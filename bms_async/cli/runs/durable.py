@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+import anyio
+
 from bms_async import (
     BmsClient,
     DurableOptions,
@@ -19,12 +21,12 @@ from bms_async.cli.following.follow import Follower
 from bms_async.cli.following.journaled import KeptRun, describe_status
 from bms_async.cli.following.plan import note_usage
 from bms_async.cli.following.terms import describe_terms
-from bms_async.cli.terminal.again import print_command
+from bms_async.cli.terminal.again import print_command, to_be_pasted
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write
 from bms_async.cli.terminal.rows import write_record
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
+from bms_async.cli.terminal.texts import pluralize, strip_class_names, strip_control_chars, verb_in
 from bms_async.runs.options import CheckedOptions
 
 from .journal import NOTHING_SENT, PATIENCE, made_up_key, prune_own
@@ -47,6 +49,9 @@ __all__ = [
     "print_held",
     "wait_for_the_run",
 ]
+
+_PATIENCE_AT_THE_END = 5.0
+"""Seconds for which a journal that has failed may delay the end."""
 
 
 def kept_batch_size(wave: int | None) -> int:
@@ -80,7 +85,7 @@ async def begin_run(
             f"servers.{action}", servers, key or made_up_key(action), {**options, "detach": True}, patience=PATIENCE
         )
     except JournalError as error:
-        raise UsageError(f"{error}\n{NOTHING_SENT}") from error
+        raise UsageError(f"{strip_class_names(str(error))}\n{NOTHING_SENT}") from error
 
 
 async def find_run(bms: BmsClient, key: str) -> DurableRun | None:
@@ -223,7 +228,8 @@ async def carry_on(
             raise
         code = await follower.conclude(code, quiet=quiet, report=report, stop=stop, failed_to=failed_to)
     except JournalError as error:
-        raise JournalError(f"{error}\n{await _what_is_left(run, cloud.bms)}") from error
+        why = strip_class_names(str(error))
+        raise JournalError(f"{why}\n{await _what_is_left(run, cloud.bms)}") from error
     if run.ended is not None:
         await prune_own(cloud.bms)
     return code
@@ -231,15 +237,15 @@ async def carry_on(
 
 async def _what_is_left(run: DurableRun, bms: BmsClient) -> str:
     """Return what a journal that failed still has of a run, for people."""
-    try:
-        found = await find_run(bms, run.key)
-    except JournalError:
-        found = run
-    if found is not None and found.id == run.id:
-        resume = f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}"
-        return f"The run is in the journal as far as it is. To resume it: {resume}"
     progress = run.progress
-    return (
-        f"The run cannot be resumed. At least {progress.submitted:,} of {pluralize(progress.total or 0, 'server')} had"
-        " been asked for: look at their states before you ask for them again."
-    )
+    asked = f"at least {progress.submitted:,} of {pluralize(progress.total or 0, 'server')} had been asked for"
+    resume = to_be_pasted(f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}")
+    found = None
+    try:
+        with anyio.fail_after(_PATIENCE_AT_THE_END):
+            found = await find_run(bms, run.key)
+    except (JournalError, TimeoutError):
+        return f"When it failed, {asked}. Once the journal can be read again, the run can be resumed: {resume}"
+    if found is not None and found.id == run.id:
+        return f"The run is in the journal as far as it is. To resume it: {resume}"
+    return f"The run cannot be resumed, and {asked}: look at their states before you ask for them again."

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from bms_async import BmsClient, ConfigurationError, JournalError, Runs
 from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.texts import strip_class_names
 
 if TYPE_CHECKING:
     from bms_async.config import Settings
@@ -22,9 +22,6 @@ PATIENCE = 10.0
 
 OWN_PREFIX = "bms-"
 """What the keys begin with that the command makes up."""
-
-_PYTHON: Final = re.compile(r"\b[A-Z]\w*Error: (?:\[Errno -?\d+\] )?")
-"""What stands before the system's words for why a journal cannot be opened."""
 
 _KEPT_SECONDS = 30 * 86400.0
 
@@ -55,7 +52,7 @@ async def open_journal(settings: Settings | None, address: str | None, *, otherw
     try:
         await runs.journal.open(patience=PATIENCE)
     except JournalError as error:
-        raise UsageError(f"{_PYTHON.sub('', str(error))}{advice}") from error
+        raise UsageError(f"{strip_class_names(str(error))}{advice}") from error
     try:
         yield runs
     finally:

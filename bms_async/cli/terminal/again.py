@@ -15,7 +15,7 @@ from bms_async.cli.context import CLOUD, PROFILE
 
 from .streams import print_error
 
-__all__ = ["print_command"]
+__all__ = ["print_command", "to_be_pasted"]
 
 _OF_A_RUN = re.compile(r"(--resume|--retry-failed| runs )")
 
@@ -26,6 +26,16 @@ def print_command(command: str) -> None:
     Args:
         command: The command, which begins with ``bms``, or ends with it behind a pipe.
     """
+    # It can be pasted only as long as it is one line.
+    print_error(to_be_pasted(command), first="  ", is_folded=False)
+
+
+def to_be_pasted(command: str) -> str:
+    """Return a command with what leads it to the same cloud and journal.
+
+    Args:
+        command: The command, as of `print_command`.
+    """
     context = click.get_current_context(silent=True)
     if context is not None:
         named = {"--cloud": context.meta.get(CLOUD), "--profile": context.meta.get(PROFILE)}
@@ -35,8 +45,7 @@ def print_command(command: str) -> None:
         is_typed = context.get_parameter_source("journal") is ParameterSource.COMMANDLINE
         if journal and is_typed and _OF_A_RUN.search(command) and _has_no_password(journal):
             command += f" --journal {shlex.quote(journal)}"
-    # It can be pasted only as long as it is one line.
-    print_error(command, first="  ", is_folded=False)
+    return command
 
 
 def _escaped(text: str) -> str:

@@ -17,6 +17,7 @@ from bms_async import (
     FleetError,
     InvalidRequestError,
     JobError,
+    JournalError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -26,7 +27,7 @@ from bms_async import (
 )
 
 from .streams import discard_output, print_error
-from .texts import describe_os_error, strip_control_chars
+from .texts import describe_os_error, strip_class_names, strip_control_chars
 
 __all__ = [
     "Code",
@@ -88,6 +89,8 @@ def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - one retur
         return Failure(text, _grant(error), Code.CREDENTIALS)
     if isinstance(error, JobError | FleetError):
         return Failure(text, "", Code.FAILED)
+    if isinstance(error, JournalError):
+        text = strip_class_names(text)
     if isinstance(error, BmsError):
         return Failure(text, _advice(error), Code.UNREACHABLE)
     return Failure(describe_os_error(error, names_file=True), "", Code.USAGE)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["describe_os_error", "duration", "pluralize", "strip_control_chars", "verb_in"]
+import re
+
+__all__ = ["describe_os_error", "duration", "pluralize", "strip_class_names", "strip_control_chars", "verb_in"]
 
 _HOUR = 3600
+
+_CLASS = re.compile(r"\b[A-Z]\w*Error: (?:\[Errno -?\d+\] )?")
+"""What Python puts before the system's words for what went wrong."""
 
 
 def strip_control_chars(text: str) -> str:
@@ -16,15 +21,20 @@ def strip_control_chars(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def strip_class_names(text: str) -> str:
+    """Return the text of an error without the names of Python's classes for what led to it."""
+    return _CLASS.sub("", text)
+
+
 def describe_os_error(error: BaseException, *, names_file: bool = False) -> str:
     """Return what the system said, without the number of the error: ``No space left on device``.
 
     Args:
-        error: The error; the text of one that is not the system's is returned as it is.
+        error: The error; one that is not the system's has its own text.
         names_file: Whether the file is named in front of it.
     """
     if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
+        return strip_class_names(str(error))
     names = names_file and error.filename is not None
     return f"{error.filename}: {error.strerror}" if names else error.strerror
 
