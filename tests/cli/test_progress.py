@@ -121,6 +121,29 @@ def test_after_ctrl_c_no_time_is_said_for_what_is_not_asked_for_any_more() -> No
     shown(300_000, look)
 
 
+@pytest.mark.parametrize(
+    ("columns", "ends"),
+    [
+        (20, [" 0/1,000,000", " 50%", "100%"]),
+        (30, ["  0/1,000,000", " 500,000/1,000,000", " 1,000,000/1,000,000"]),
+        (40, ["  0/1,000,000", " 500,000/1,000,000", " 1,000,000/1,000,000  ended"]),
+    ],
+)
+def test_no_number_is_cut_on_a_narrow_terminal(columns: int, ends: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    def look(display: Display, run: _Run) -> None:
+        heads = [head_of(display)]
+        run.progress = progress_of(1_000_000, submitted=1_000_000, in_flight=500_000, succeeded=500_000)
+        heads.append(head_of(display))
+        run.progress, run.end = progress_of(1_000_000, submitted=1_000_000, succeeded=1_000_000), "ended"
+        heads.append(head_of(display))
+        assert [head[-len(end) :] for head, end in zip(heads, ends, strict=True)] == ends
+        assert max(map(len, heads)) < columns
+
+    shown(1_000_000, look)
+
+
 def test_under_way_is_neither_what_waits_for_its_call_nor_what_the_cloud_refused_for_the_moment() -> None:
     assert count_under_way(progress_of(100, submitted=40, in_flight=60, succeeded=10)) == 30
     assert count_under_way(progress_of(100, submitted=40, in_flight=5, succeeded=10)) == 5

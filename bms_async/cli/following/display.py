@@ -276,6 +276,11 @@ class Display:
             room = width - len(self._action) - len(right) - 4
             if room >= _MIN_BAR_WIDTH:
                 break
+        else:
+            # Each in place of the one before where that would be cut: half a number is another number.
+            for shorter in (figures[0], figures[0].strip(), share.strip()):
+                if room < 0:
+                    room, right = room + len(right) - len(shorter), shorter
         bar = draw_bar(done, total, max(0, room), plain=self._screen.is_plain)
         head = Text.assemble((self._action, "bold"), "  ", bar, "  ", right)
         return [head, Text(f"  {self._states()}", style="dim"), *self._rollout_lines(), *self._reason_lines()]
