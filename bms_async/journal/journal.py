@@ -39,6 +39,9 @@ class Journal:
 
     Args:
         make: Makes the store.
+
+    Attributes:
+        refusal: Why the store could not be used, where asking again would not have helped; None if that never was so.
     """
 
     def __init__(self, make: Callable[[], JournalStore]) -> None:
@@ -50,6 +53,7 @@ class Journal:
         self._is_open = False
         self._attempts = 0
         self._failure: Exception | None = None
+        self.refusal: JournalError | None = None
         self._changed: asyncio.Event | None = None
 
     @property
@@ -133,7 +137,10 @@ class Journal:
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
                 return await attempt()
-            except (JournalError, ClientClosedError):
+            except ClientClosedError:
+                raise
+            except JournalError as error:
+                self.refusal = error
                 raise
             except Exception as error:
                 self._is_open = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import sqlite3
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +22,12 @@ from bms_async._files import write_atomically
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
 from bms_async.cli.following import not_as_asked
+from bms_async.cli.following.journaled import KeptRun
 from bms_async.cli.following.not_as_asked import NotAsAsked, ask_again, keep_list, list_lines, name_of_list
 from bms_async.cli.runs import durable, last, retrying
 from bms_async.cli.runs.last import resolve_key
+from bms_async.journal.statements import Transaction
+from bms_async.runs import worker
 from tests.cli._helpers import NO_SERVER, Bms
 
 MISSING = "00000000-0000-4000-8000-000000000001"
@@ -182,6 +187,28 @@ def test_a_run_whose_journal_fails_is_said_to_be_resumable_only_if_it_is_still_t
     assert ended.code == 4
     assert "the journal fails: disk on fire\n" in ended.err
     assert left in ended.err
+
+
+@pytest.mark.parametrize("is_heeded", [True, False])
+def test_a_run_ends_whose_journal_can_be_read_but_not_written(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch, is_heeded: bool
+) -> None:
+    attempts: list[None] = []
+
+    def claim(*_: object) -> Transaction[None]:
+        attempts.append(None)
+        if len(attempts) == 2:
+            # Nothing else would end it.
+            signal.raise_signal(signal.SIGTERM)
+        raise sqlite3.IntegrityError("the table is damaged")
+
+    monkeypatch.setattr(worker, "claim_waiting", claim)
+    if not is_heeded:
+        monkeypatch.setattr(KeptRun, "failure", None)
+    ended = bms("reboot", MISSING, "--key", "damaged", "-q")
+    assert ended.code == (4 if is_heeded else 143)
+    assert ("the table is damaged" in ended.err) is is_heeded
+    assert "bms reboot --resume damaged" in ended.err
 
 
 def test_a_list_or_a_report_that_cannot_be_written_is_said_by_the_exit_code(

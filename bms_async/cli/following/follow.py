@@ -99,7 +99,7 @@ class Follower:
         self._no_output: Code | None = None
         self._received = 0
         self._stops_asking, self._lets_go = anyio.Event(), anyio.Event()
-        self._learning = anyio.CancelScope()
+        self._learning, self._consuming = anyio.CancelScope(), anyio.CancelScope()
 
     def heed(self, stop: SignalHandler) -> None:
         """Have signals end the run from here on: Ctrl-C once in order, and whatever else at once.
@@ -125,8 +125,11 @@ class Follower:
                 tasks.start_soon(self._show)
                 tasks.start_soon(self._stop_asking)
                 tasks.start_soon(self._let_go)
+                tasks.start_soon(self._heed_failure)
                 try:
-                    await self._consume()
+                    with self._consuming:
+                        await self._consume()
+                    failure = self._run.failure if self._consuming.cancelled_caught else None
                 except JournalError as error:
                     # Raised below, outside of the task group, which would wrap it.
                     failure = error
@@ -270,6 +273,12 @@ class Follower:
             self._say(f"no longer waiting for {under_way:,} under way, whose jobs go on in the cloud")
         self._learning.cancel()
         await self._run.let_go()
+
+    async def _heed_failure(self) -> None:
+        """End a run whose journal cannot be used any more, which would wait for what nobody can send."""
+        while self._run.failure is None:  # noqa: ASYNC110 - whatever writes to the journal may be what finds it
+            await anyio.sleep(_TICK)
+        self._consuming.cancel()
 
     def _say(self, text: str) -> None:
         if self._screen.quiet:

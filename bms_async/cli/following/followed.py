@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bms_async import FleetReport, FleetRun, Outcome, OutcomeState, Progress
+from bms_async import FleetReport, FleetRun, JournalError, Outcome, OutcomeState, Progress
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize
@@ -67,6 +67,11 @@ class Followed(Protocol):
         """How many outcomes could not be verified."""
         ...
 
+    @property
+    def failure(self) -> JournalError | None:
+        """Why its journal cannot be used any more, so that this process cannot go on with it."""
+        ...
+
     def outcomes(self) -> AsyncIterator[Outcome]:
         """Iterate over outcomes until it has ended or was stopped."""
         ...
@@ -121,6 +126,7 @@ class MemoryRun:
     """
 
     key = None
+    failure = None
     notes: Sequence[str] = ()
     is_sent_here = True
 

@@ -83,6 +83,11 @@ class WatchedRun:
         """An outcome that could not be verified says so itself."""
         return
 
+    @property
+    def failure(self) -> JournalError | None:
+        """Whoever only reads it fails by itself."""
+        return None
+
     def outcomes(self) -> AsyncIterator[Outcome]:
         """Iterate over its outcomes, from the first on."""
         return self._reader
@@ -156,6 +161,11 @@ class KeptRun(WatchedRun):
     def progress(self) -> Progress:
         """How far it is, and what waits here for its state to be read back."""
         return msgspec.structs.replace(super().progress, to_verify=self._count_to_verify(self._run))
+
+    @property
+    def failure(self) -> JournalError | None:
+        """Why its journal cannot be used any more: one that is damaged may still be read where it cannot be written."""
+        return self._run._journal.refusal  # noqa: SLF001 - no public state of a run
 
     @property
     def _is_under_way(self) -> bool:
