@@ -13,11 +13,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bms_async import DurableRun, DurableRuns
+from bms_async import DurableRun, DurableRuns, RunStatus
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.following import follow
+from bms_async.cli.following.journaled import KeptRun
+from bms_async.cli.following.not_as_asked import NotAsAsked
 from bms_async.cli.runs import run_texts
 from bms_async.cli.runs.run_texts import TABLE
+from bms_async.testing import run_virtually
 from tests.cli._helpers import PATIENCE, Bms, simulator
 from tests.cli.test_power import arrived
 from tests.cli.test_progress import progress_of
@@ -218,6 +221,33 @@ def test_leaving_a_run_that_is_watched_leaves_it_alone(bms: Bms) -> None:
         assert terminal.end() == 130
         assert "the run goes on as before" in terminal.text
     assert bms.run("alone")["status"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("held", "seconds", "left"), [(0, 0.0, "4 servers left. "), (1, 10.0, "2 servers left, and 2 under way, ")]
+)
+def test_ctrl_c_does_not_wait_for_a_batch_that_was_refused_and_that_nobody_holds(
+    held: int, seconds: float, left: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def do_nothing() -> None: ...
+
+    class Reader:
+        def stop_waiting(self) -> None: ...
+
+    async def main() -> None:
+        run = SimpleNamespace(
+            progress=progress_of(14, submitted=12, in_flight=2, succeeded=10),
+            status=RunStatus.PAUSED, held=held, ended=None, outcomes=Reader, pause=do_nothing, refresh=do_nothing,
+            key="one", action="servers.stop",
+        )  # fmt: skip
+        kept = KeptRun(cast("DurableRun", run), lambda _run: 0)
+        with anyio.move_on_after(10.0):
+            await kept.stop_asking()
+        assert anyio.current_time() == pytest.approx(seconds, abs=0.1)
+        kept.print_advice(NotAsAsked(), None)
+        assert left in capsys.readouterr().err
+
+    run_virtually(main)
 
 
 def test_who_leaves_a_run_does_not_wait_for_the_names_of_its_servers(bms: Bms, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,15 +168,16 @@ class KeptRun(WatchedRun):
         return self._run._journal.refusal  # noqa: SLF001 - no public state of a run
 
     @property
-    def _is_under_way(self) -> bool:
-        progress = self.progress
-        return count_under_way(progress) + progress.to_verify > 0
+    def _under_way(self) -> int:
+        # A batch that the cloud refused for the moment counts as sent until it is sent again, which a pause prevents.
+        is_left = self._run.status is RunStatus.PAUSED and not self._run.held
+        return 0 if is_left else count_under_way(self.progress)
 
     async def stop_asking(self) -> None:
         """Pause it, so that nobody sends a further batch, and wait for what is under way."""
         try:
             await self._run.pause()
-            while self._run.ended is None and self._is_under_way:
+            while self._run.ended is None and self._under_way + self.progress.to_verify:
                 await anyio.sleep(_LOOK_EVERY)
                 await self._run.refresh()
         except JournalError as error:
@@ -199,8 +200,8 @@ class KeptRun(WatchedRun):
         key, action = shlex.quote(self.key), verb_in(self._run.action)
         progress = self.progress
         skipped = progress.by_state[OutcomeState.SKIPPED]
-        unsent = (progress.total or 0) - progress.submitted - skipped
-        in_flight = count_under_way(progress)
+        in_flight = self._under_way
+        unsent = (progress.total or 0) - progress.submitted - skipped + count_under_way(progress) - in_flight
         counts = f"{pluralize(unsent, 'server')} left"
         if in_flight:
             counts += f", and {in_flight:,} under way, whose jobs go on in the cloud"
