@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import AsyncMock
 
+import anyio
 import anyio.to_thread
 import pytest
 
@@ -21,7 +22,7 @@ from bms_async import DurableRun, DurableRuns, InvalidRequestError, JournalError
 from bms_async._files import write_atomically
 from bms_async.cli.access.cloud import OpenClient
 from bms_async.cli.access.known import KnownServers
-from bms_async.cli.following import not_as_asked
+from bms_async.cli.following import follow, not_as_asked
 from bms_async.cli.following.journaled import KeptRun
 from bms_async.cli.following.not_as_asked import NotAsAsked, ask_again, keep_list, list_lines, name_of_list
 from bms_async.cli.runs import durable, last, retrying
@@ -209,6 +210,23 @@ def test_a_run_ends_whose_journal_can_be_read_but_not_written(
     assert ended.code == (4 if is_heeded else 143)
     assert ("the table is damaged" in ended.err) is is_heeded
     assert "bms reboot --resume damaged" in ended.err
+
+
+def test_a_signal_at_the_end_of_a_run_does_not_wait_for_names_and_loses_no_list(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[None] = []
+
+    async def learn(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await anyio.sleep(1.0)
+        learnt.append(None)
+
+    monkeypatch.setattr(follow, "learn_servers", learn)
+    ended = bms("reboot", MISSING, "--key", "late", "--failed-to", "late.txt")
+    assert (ended.code, learnt) == (130, [])
+    assert MISSING in (bms.state / "late.txt").read_text()
+    assert "1 failed" in ended.out
 
 
 def test_a_list_or_a_report_that_cannot_be_written_is_said_by_the_exit_code(

@@ -176,7 +176,9 @@ class Follower:
         servers = self._not_as_asked
         if servers and not stop.has_let_go:
             native = self._operation.startswith("nova.")
-            await learn_servers(self._cloud, servers.ids(), native=native)
+            with anyio.CancelScope() as learning:
+                stop.on_interrupt = stop.on_first_signal = learning.cancel
+                await learn_servers(self._cloud, servers.ids(), native=native)
         lists = FailedLists(servers, self._run, self._action, self._cloud)
         kept = await lists.keep()
         has_lost_list = failed_to is not None and not await lists.write(Path(failed_to))
