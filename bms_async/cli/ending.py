@@ -11,8 +11,8 @@ __all__ = ["CODES", "EXIT_CODES", "HARD_REBOOT", "HARD_STOP", "end"]
 
 CODES: Final = (
     ("0", "success", ", also where there was nothing to do"),
-    ("1", "some servers are not as asked, or were not found", "; `bms runs` shows which"),
-    ("2", "wrong usage", ", or a file or the output that cannot be read or written"),
+    ("1", "some servers are not as asked, or were not found", "; `bms runs show last --failed` lists them"),
+    ("2", "wrong usage", ', a "no", a missing extra, or a file or the output that cannot be read or written'),
     ("3", "invalid credentials or settings", ", or such as are missing or not allowed to do this"),
     ("4", "the cloud cannot be reached, or fails", "; or the store of the limits does"),
     ("130", "interrupted by Ctrl-C, 143 by SIGTERM", ", 129 by a terminal that was closed"),

@@ -147,7 +147,7 @@ def test_a_plan_says_which_servers_it_is_about_and_how_long_it_takes(cloud: Bms)
     assert servers[0]["name"] == "bms-000080"
     assert set(servers[0]) == {"type", "id", "name", "zone", "flavor", "tags", "status"}
     unknown = cloud("stop", ids[0], NO_SERVER, "--plan").out
-    assert f"1 server of these the cloud does not have: {NO_SERVER}" in unknown
+    assert f"the cloud does not have 1 of these: {NO_SERVER}" in unknown
     assert "if one server takes 5:00, which --server-takes changes" in cloud("stop", *ids, "--wave", "4", "--plan").out
 
 

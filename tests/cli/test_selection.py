@@ -444,7 +444,7 @@ def test_a_plan_counts_what_is_known_of_its_servers() -> None:
         status, zone, missing, first, *_, more = stop.lines
         assert status == "by status: 12 ACTIVE, 1 SHUTOFF, 1 unknown; 1 is SHUTOFF already: nothing to do for it"
         assert zone == "by zone: 13 az-sim-1, 1 unknown"
-        assert missing == f"1 server of these the cloud does not have: {NOBODY}"
+        assert missing == f"the cloud does not have 1 of these: {NOBODY}"
         assert first == f"  bms-000000 ({sim.ids[0]})   ACTIVE   az-sim-1"
         assert more == "  and 4 more"
         assert (stop.fields["already"], "already" in reboot.fields) == (1, False)

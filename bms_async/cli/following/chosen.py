@@ -12,7 +12,7 @@ from bms_async.cli.access.known import KnownServer
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.output import write_aside
 from bms_async.cli.terminal.rows import RowWriter, Table, write_record
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.terminal.texts import strip_control_chars
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
@@ -65,7 +65,7 @@ class Chosen(NamedTuple):
             lines[0] += f"; {already:,} {verb} {self.done} already: nothing to do for {which}"
         if self.missing:
             some = ", ".join(self.missing[:_FIRST]) + (", ..." if len(self.missing) > _FIRST else "")
-            lines.append(f"{pluralize(len(self.missing), 'server')} of these the cloud does not have: {some}")
+            lines.append(f"the cloud does not have {len(self.missing):,} of these: {some}")
         lines += [f"  {line}" for line in self.first]
         if len(self.ids) > len(self.first):
             lines.append(f"  and {len(self.ids) - len(self.first):,} more")
