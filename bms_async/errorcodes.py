@@ -51,7 +51,7 @@ class ErrorCode(msgspec.Struct, frozen=True):
     remedy: Remedy
 
 
-_READ_IT = "Read the message that came with it; if it does not tell, ask support with the request id."
+_READ_IT = "Read the message that came with it; if it does not say why, ask support with the request id."
 _SUPPORT = "Ask support, with the request id."
 _FIX_REQUEST = "Correct what the message complains about; the same request will be refused again."
 _MORE_QUOTA = "Ask for less, release what is unused, or have the quota raised."

@@ -9,6 +9,7 @@ from .bms.servers import Servers
 from .bms.versions import Versions
 from .identity import Identity, find_project
 from .nova.bare_metal import BareMetal, BareMetalFilter
+from .nova.nova import Nova
 from .nova.server_filters import ServerFilterOptions
 from .nova.server_poller import ServerPoller
 from .nova.servers import make_poller
@@ -21,6 +22,7 @@ __all__ = [
     "Flavors",
     "Identity",
     "Jobs",
+    "Nova",
     "ProjectQuotas",
     "ServerFilterOptions",
     "ServerPoller",

@@ -70,9 +70,6 @@ def operations() -> tuple[Operation[Any], ...]:
         for operation in bms_async.api.operations():
             print(operation.chapter, operation.name, operation.limit)
     """
-    # The native calls are imported by who makes one.
-    from .nova import nova as nova  # noqa: PLC0415, PLC0414
-
     return tuple(sorted(_DEFINED.values(), key=_chapter_key))
 
 

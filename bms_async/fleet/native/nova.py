@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bms_async.api import BareMetalFilter, ServerPoller
-from bms_async.api.nova.nova import Nova
+from bms_async.api import BareMetalFilter, Nova, ServerPoller
 
 if TYPE_CHECKING:
     from bms_async.session import Session
