@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypedDict, TypeVar, Unpack, cast
 
 from bms_async.api._envelopes import ServerResponse
 from bms_async.api._registry import define
@@ -21,6 +22,17 @@ from .passwords import Passwords
 from .power import Power
 from .server_ids import ServerIds, ShortList, ShortServer, make_fetch
 from .server_list import MAX_PAGE_SIZE, ServerId, ServerList, ServerPage
+
+S = TypeVar("S", bound=ServerId)
+
+
+class _Filters(TypedDict, total=False):
+    flavor: str | None
+    name: str | None
+    status: str | None
+    tags: str | None
+    enterprise_project_id: str | None
+
 
 GET = define(
     "servers.get",
@@ -116,50 +128,22 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
         return ServerList(fetch, self._session, page_size=page_size)
 
     def _list_ids(
-        self,
-        *,
-        flavor: str | None = None,
-        name: str | None = None,
-        status: str | None = None,
-        tags: str | None = None,
-        enterprise_project_id: str | None = None,
-        page_size: int = MAX_PAGE_SIZE,
-        lane: Lane = Lane.INTERACTIVE,
+        self, *, page_size: int = MAX_PAGE_SIZE, lane: Lane = Lane.INTERACTIVE, **filters: Unpack[_Filters]
     ) -> ServerIds:
         """Iterate over the ids of the servers that match all filters; the arguments are those of `list`."""
-        filters = {
-            "flavor": flavor,
-            "name": name,
-            "status": status,
-            "tags": tags,
-            "enterprise_project_id": enterprise_project_id,
-        }
-        self._check_list(filters, page_size)
-        fetch = make_fetch(self._session, LIST, filters, lane)
-        return ServerIds(ShortList(fetch, self._session, page_size=page_size, model=ServerId))
+        return ServerIds(self._short_list(ServerId, filters, page_size, lane))
 
     def _list_short(
-        self,
-        *,
-        flavor: str | None = None,
-        name: str | None = None,
-        status: str | None = None,
-        tags: str | None = None,
-        enterprise_project_id: str | None = None,
-        page_size: int = MAX_PAGE_SIZE,
-        lane: Lane = Lane.INTERACTIVE,
+        self, *, page_size: int = MAX_PAGE_SIZE, lane: Lane = Lane.INTERACTIVE, **filters: Unpack[_Filters]
     ) -> ShortList[ShortServer]:
         """Iterate over the servers that match all filters, with few of their fields; the arguments are as of `list`."""
-        filters = {
-            "flavor": flavor,
-            "name": name,
-            "status": status,
-            "tags": tags,
-            "enterprise_project_id": enterprise_project_id,
-        }
-        self._check_list(filters, page_size)
-        fetch = make_fetch(self._session, LIST, filters, lane, ShortServer)
-        return ShortList(fetch, self._session, page_size=page_size, model=ShortServer)
+        return self._short_list(ShortServer, filters, page_size, lane)
+
+    def _short_list(self, model: type[S], filters: _Filters, page_size: int, lane: Lane) -> ShortList[S]:
+        chosen = cast("Mapping[str, str | None]", filters)
+        self._check_list(chosen, page_size)
+        fetch = make_fetch(self._session, LIST, chosen, lane, model)
+        return ShortList(fetch, self._session, page_size=page_size, model=model)
 
     def _check_list(self, filters: Mapping[str, str | None], page_size: int) -> None:
         if self._check:
