@@ -6,12 +6,13 @@ import json
 import os
 import queue
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from tests.support.machine import patience
 ROOT = Path(__file__).resolve().parents[2]
 HURRIED = ROOT / "tests" / "examples" / "_hurried_service.py"
 PATIENCE = patience(60.0)
+# What simulators are given whose jobs are to end on no day of ours.
+ENDLESS = ("--job-seconds", "90000", "90000")
 # Nobody listens on port 9, which is for discarding what is sent.
 NOBODY = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "project", "OS_TOKEN": "token"}
 
@@ -121,10 +124,24 @@ class Simulator:
             return client.request(method, path, json=body, headers=token).raise_for_status().json()
 
     def err(self, operation: str, calls: Iterable[int], fault: Mapping[str, object]) -> None:
-        """Have these calls of an operation, counted from now, go wrong."""
+        """Have these calls of an operation, counted from the first that it ever was sent, go wrong."""
         script = [{"operation": operation, "nth": nth, "fault": fault} for nth in calls]
         with httpx.Client(base_url=self.address, trust_env=False, timeout=PATIENCE) as admin:
             admin.post("/_admin/faults", json=script).raise_for_status()
+
+    def arrived(self, operation: str) -> int:
+        """How many calls of an operation have come."""
+        count: int = self.ask("calls")["operations"].get(operation, {}).get("arrived", 0)
+        return count
+
+    def refuse_after(self, calls: int, operation: str) -> None:
+        """Refuse the call after so many more: whoever makes it waits for an hour, and so cannot end before a kill."""
+        self.err(operation, [self.arrived(operation) + calls + 1], {"type": "Throttled", "retry_after": 3600})
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether the call has come that was to be refused."""
+        return bool(self.ask("status")["faults_waiting"] == 0)
 
     def ids(self) -> list[str]:
         ids: list[str] = self.ask("servers/ids")["ids"]
@@ -150,6 +167,27 @@ def simulator(*flags: str) -> Iterator[Simulator]:
         yield cloud
     finally:
         cloud.program.kill()
+
+
+class RunsFile:
+    """A journal of durable runs, as it is read and changed from aside."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def sends(self) -> bool:
+        """Whether a request may be on its way: who is killed then has its successor wait for a minute."""
+        return bool(self._do("SELECT count(*) FROM bms_async_batches WHERE state = 'sending'")[0][0])
+
+    def let_leases_end(self) -> None:
+        """Do what a quarter of a minute does."""
+        self._do("UPDATE bms_async_batches SET lease = -1 WHERE owner IS NOT NULL")
+        self._do("UPDATE bms_async_jobs SET lease = -1 WHERE ended IS NULL")
+
+    def _do(self, statement: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            return connection.execute(statement).fetchall()
 
 
 def wait_until(true: Callable[[], bool], program: Program) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples.processes import NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
+from tests.examples.processes import ENDLESS, NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
 
 CONTROLLER = str(ROOT / "examples" / "controller.py")
 FLAGS = ("--seed", "7", "--throttle", "none")
@@ -39,11 +39,6 @@ def event(program: Program, name: str, **details: object) -> dict[str, Any]:
             return told
 
 
-def arrived(cloud: Simulator, operation: str) -> int:
-    count: int = cloud.ask("calls")["operations"].get(operation, {}).get("arrived", 0)
-    return count
-
-
 def begun(cloud: Simulator, action: str, ids: Iterable[str]) -> list[int]:
     """How often an action was begun with each of these."""
     work = cloud.ask("servers/work")[action]
@@ -65,7 +60,7 @@ def test_it_makes_servers_as_the_file_has_them_and_keeps_them_so(tmp_path: Path)
             wait_until(lambda: cloud.among(ids[:2], "ACTIVE") == ids[:2], program)
             # What the file does not name is left alone, and nothing is ever rebooted.
             assert cloud.among(ids[40:], "SHUTOFF") == unnamed
-            assert arrived(cloud, "servers.reboot") == 0
+            assert cloud.arrived("servers.reboot") == 0
             assert program.kill(signal.SIGTERM) == 0
         assert json.loads(program.lines[-1])["event"] == "ended"
         assert program.errors == []
@@ -103,12 +98,12 @@ def test_after_a_kill_9_no_server_is_asked_for_twice(tmp_path: Path) -> None:
         ids = cloud.ids()
         write(tmp_path / "desired", dict.fromkeys(ids, "off"))
         with controlling(cloud, tmp_path, *OFTEN, "--wave", "700") as program:
-            wait_until(lambda: arrived(cloud, "servers.stop") >= 1, program)
+            wait_until(lambda: cloud.arrived("servers.stop") >= 1, program)
             program.kill()
         with controlling(cloud, tmp_path, *OFTEN, "--wave", "700") as program:
             wait_until(lambda: cloud.states() == {"SHUTOFF": 1200}, program)
         assert begun(cloud, "stop", ids) == [1] * 1200
-        assert arrived(cloud, "servers.stop") < 10
+        assert cloud.arrived("servers.stop") < 10
 
 
 def test_of_two_replicas_one_acts_and_the_other_goes_on_when_it_is_killed(tmp_path: Path) -> None:
@@ -117,7 +112,7 @@ def test_of_two_replicas_one_acts_and_the_other_goes_on_when_it_is_killed(tmp_pa
         ids = cloud.ids()
         write(tmp_path / "desired", dict.fromkeys(ids, "off"))
         with controlling(cloud, tmp_path, *OFTEN, "--wave", "10", runs=runs) as first:
-            wait_until(lambda: arrived(cloud, "servers.stop") >= 1, first)
+            wait_until(lambda: cloud.arrived("servers.stop") >= 1, first)
             with controlling(cloud, tmp_path, *OFTEN, "--wave", "10", runs=runs) as second:
                 event(second, "desired")
                 first.kill()
@@ -127,7 +122,7 @@ def test_of_two_replicas_one_acts_and_the_other_goes_on_when_it_is_killed(tmp_pa
 
 
 def test_it_goes_on_when_the_cloud_is_killed_and_comes_back(tmp_path: Path) -> None:
-    with simulator("--servers", "200", "--job-seconds", "50", "60", *FLAGS) as cloud:
+    with simulator("--servers", "200", *ENDLESS, *FLAGS) as cloud:
         write(tmp_path / "desired", dict.fromkeys(cloud.ids(), "off"))
         with controlling(cloud, tmp_path, times=100) as program:
             event(program, "Progressing", action="stop")
@@ -135,7 +130,7 @@ def test_it_goes_on_when_the_cloud_is_killed_and_comes_back(tmp_path: Path) -> N
             cloud.begin("--job-seconds", "0.2", "0.4")
             assert cloud.states() == {"ACTIVE": 200}
             wait_until(lambda: cloud.states() == {"SHUTOFF": 200}, program)
-            assert arrived(cloud, "servers.reboot") == 0
+            assert cloud.arrived("servers.reboot") == 0
             assert program.kill(signal.SIGTERM) == 0
 
 

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 
-from tests.examples.processes import ROOT, running
+from tests.examples.processes import ENDLESS, ROOT, running
 
 PROGRAM = str(ROOT / "examples" / "demo.py")
 
@@ -23,7 +23,7 @@ def test_the_demo_ends_each_run_and_shows_the_books_of_the_cloud() -> None:
 
 
 def test_ctrl_c_ends_it() -> None:
-    with running(PROGRAM, "--servers", "20", "--job-seconds", "50", "60") as program:
+    with running(PROGRAM, "--servers", "20", *ENDLESS) as program:
         program.line_with("$ bms stop")
         program.line_with("20 asked")
         assert program.kill(signal.SIGINT) == 130

@@ -18,7 +18,7 @@ import pytest
 from bms_async import Clouds, ConfigurationError, StaticToken
 from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
 from tests.examples.first_screen import traced
-from tests.examples.processes import ROOT, Program, running, simulator, wait_until
+from tests.examples.processes import ENDLESS, ROOT, Program, running, simulator, wait_until
 
 PROGRAM = str(ROOT / "examples" / "many_projects.py")
 PROGRESS = re.compile(r"many_projects: [\d,]+ servers have ended; at work: ")
@@ -115,7 +115,7 @@ def test_without_a_yes_nothing_is_done(file: Path) -> None:
 def test_a_cloud_that_is_killed_and_comes_back_is_accounted_for_with_the_others(tmp_path: Path) -> None:
     flags = ("--servers", "60", "--throttle", "none")
     one = (*flags, "--seed", "1", "--project-id", "project-1", "--token", "token-1", "--job-seconds", "0.2", "0.4")
-    two = (*flags, "--seed", "2", "--project-id", "project-2", "--token", "token-2", "--job-seconds", "50", "60")
+    two = (*flags, "--seed", "2", "--project-id", "project-2", "--token", "token-2", *ENDLESS)
     with simulator(*one) as steady, simulator(*two) as killed:
         file = write(tmp_path, {1: steady.address, 2: killed.address})
         with running(PROGRAM, "stop", "--yes", settings=settings(file), times=100) as program:
@@ -132,7 +132,7 @@ def test_a_cloud_that_is_killed_and_comes_back_is_accounted_for_with_the_others(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_brings_the_report_so_far(tmp_path: Path, number: signal.Signals) -> None:
-    flags = ("--servers", "30", "--project-id", "project-1", "--token", "token-1", "--job-seconds", "50", "60")
+    flags = ("--servers", "30", "--project-id", "project-1", "--token", "token-1", *ENDLESS)
     with simulator(*flags) as cloud:
         file = write(tmp_path, {1: cloud.address})
         with running(PROGRAM, "stop", "--yes", settings=settings(file)) as program:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
-import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from bms_async import BmsClient
 from bms_async.testing import CloudSettings, SimulatedCloud, advance
 from examples import service as example
 from tests.examples.first_screen import Request, requests, server_of, traced
-from tests.examples.processes import NOBODY, Program, Simulator, running, simulator
+from tests.examples.processes import NOBODY, Program, RunsFile, Simulator, running, simulator, wait_until
 from tests.examples.sse import Event, read_events
 from tests.support.machine import patience
 from tests.support.virtual_clock import run_virtually
@@ -147,17 +146,21 @@ def test_a_run_that_was_killed_goes_on_where_a_journal_is_set_and_no_server_is_r
     cloud: Simulator, tmp_path: Path
 ) -> None:
     rebooted = cloud.ids()[200:240]
-    journal = {"BMS_RUNS": f"sqlite://{tmp_path}/runs.db"}
+    journal, file = {"BMS_RUNS": f"sqlite://{tmp_path}/runs.db"}, RunsFile(tmp_path / "runs.db")
     before: Mapping[str, int] = cloud.ask("servers/work")["reboot"]
+    # The first half is asked for by four calls, and nothing of the second before the kill.
+    cloud.refuse_after(4, "servers.reboot")
     with served(cloud, **journal) as service:
-        run = service.begin("tonight", action="reboot", servers=rebooted)
+        run = service.begin("tonight", action="reboot", servers=rebooted, wave_size=20)
         events = service.events(run)
         first = [next(events)]
+        wait_until(lambda: cloud.has_refused and not file.sends, service.program)
         service.program.kill()
         # Whatever was on its way had been written by then.
         with pytest.raises(httpx.TransportError):
             first.extend(events)
-    let_leases_end(tmp_path / "runs.db")
+    assert len(first) <= 20
+    file.let_leases_end()
     with served(cloud, **journal) as service:
         *rest, (name, _, ended) = service.events(run, last=first[-1][1])
 
@@ -167,14 +170,8 @@ def test_a_run_that_was_killed_goes_on_where_a_journal_is_set_and_no_server_is_r
     assert {each: after[each] - before.get(each, 0) for each in rebooted} == dict.fromkeys(rebooted, 1)
 
 
-def let_leases_end(journal: Path) -> None:
-    """Do to the journal what a quarter of a minute does."""
-    with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE bms_async_batches SET lease = -1 WHERE owner IS NOT NULL")
-        connection.execute("UPDATE bms_async_jobs SET lease = -1 WHERE ended IS NULL")
-
-
 def test_a_signal_ends_it_and_its_streams_while_a_run_has_not_ended(service: Served, cloud: Simulator) -> None:
+    cloud.refuse_after(4, "servers.reboot")
     run = service.begin("signal", action="reboot", servers=cloud.ids()[240:320], wave_size=20)
     events = service.events(run)
     assert next(events)[0] == "outcome"
