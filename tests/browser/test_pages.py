@@ -26,6 +26,7 @@ from bms_async.fleet.rollout.report import Pause, RolloutTally
 from tests.browser.devtools import PATIENCE, Page, browsing, the_browser
 from tests.browser.pictures import render
 from tests.browser.sample_reports import report_of, rollout_of_80, run_of_12000
+from tests.support.plain_http import plain_client
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LIVE = "document.querySelector('#state').textContent.includes('live')"
@@ -137,8 +138,9 @@ def test_the_status_page_tells_another_simulator_from_the_one_before_though_it_h
         lived = page.read("past.at(-1).uptime")
     with simulator(port, "--servers", "7", "--throttle", "fixed") as told:
         # The second has lived for longer than the first had when it was seen last.
-        while httpx.get(f"{told['address']}/_admin/status", trust_env=False).json()["uptime"] <= lived:
-            pass
+        with plain_client(told["address"]) as admin:
+            while admin.get("/_admin/status").json()["uptime"] <= lived:
+                pass
         page.read(hide.replace("HIDDEN", "false"))
         page.wait_until("document.querySelector('.ACTIVE b').textContent === '7'")
         assert page.text("#since").startswith("It was started anew.")

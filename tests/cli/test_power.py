@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio.to_thread
-import httpx
 import pytest
 
 from bms_async import FleetReport
 from bms_async.cli.report_page.live import LivePage, LiveSource
 from tests.cli._helpers import NO_SERVER, PATIENCE, Bms
 from tests.support.machine import patience
+from tests.support.plain_http import plain_client
 
 
 def test_outcomes_are_lines_of_json_and_then_comes_the_sum(cloud: Bms) -> None:
@@ -280,7 +280,7 @@ def test_the_page_of_a_run_can_be_looked_at_while_it_goes_on(cloud: Bms, monkeyp
     def look() -> None:
         # What the page's own script does, but without a rest in between.
         assert began.wait(PATIENCE)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with plain_client(f"http://127.0.0.1:{port}") as client:
             while not seen or '<main data-version="end">' not in seen[-1]:
                 client.get("/state?me")
                 seen.append(client.get("/?me").text)

@@ -16,9 +16,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.support.machine import patience
+from tests.support.plain_http import plain_client
 
 ROOT = Path(__file__).resolve().parents[2]
 HURRIED = ROOT / "tests" / "examples" / "_hurried_service.py"
@@ -115,18 +114,18 @@ class Simulator:
         }  # fmt: skip
 
     def ask(self, path: str) -> Any:
-        with httpx.Client(base_url=self.address, trust_env=False, timeout=PATIENCE) as admin:
+        with plain_client(self.address) as admin:
             return admin.get(f"/_admin/{path}").raise_for_status().json()
 
     def tell(self, method: str, path: str, body: object) -> Any:
-        with httpx.Client(base_url=self.address, trust_env=False, timeout=PATIENCE) as client:
+        with plain_client(self.address) as client:
             token = {"X-Auth-Token": self.told["token"]}
             return client.request(method, path, json=body, headers=token).raise_for_status().json()
 
     def err(self, operation: str, calls: Iterable[int], fault: Mapping[str, object]) -> None:
         """Have these calls of an operation, counted from the first that it ever was sent, go wrong."""
         script = [{"operation": operation, "nth": nth, "fault": fault} for nth in calls]
-        with httpx.Client(base_url=self.address, trust_env=False, timeout=PATIENCE) as admin:
+        with plain_client(self.address) as admin:
             admin.post("/_admin/faults", json=script).raise_for_status()
 
     def arrived(self, operation: str) -> int:

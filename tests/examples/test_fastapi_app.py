@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -17,7 +16,7 @@ from examples import fastapi_app as example
 from tests.examples.first_screen import requests, server_of, traced
 from tests.examples.processes import running, simulator
 from tests.examples.sse import read_events
-from tests.support.machine import patience
+from tests.support.plain_http import plain_client
 
 # What gathers for that long is one call, however slow the machine is.
 WINDOW = 2.0
@@ -121,7 +120,7 @@ def test_what_the_first_screen_says_to_type_does_what_it_says() -> None:
         running(*server_of(example), settings=cloud.settings) as program,
     ):
         address = program.line_with("Uvicorn running on").partition("running on ")[2].partition(" ")[0]
-        with httpx.Client(base_url=address, trust_env=False, timeout=patience(60.0)) as http:
+        with plain_client(address) as http:
             server = http.get(shown.path).json()[0]
             path = act.path.replace("/ID/", f"/{server['id']}/")
             assert http.post(path, content=act.body, headers=act.headers).json()["state"] == "SUCCEEDED"

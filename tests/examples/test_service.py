@@ -23,7 +23,7 @@ from examples import service as example
 from tests.examples.first_screen import Request, requests, server_of, traced
 from tests.examples.processes import NOBODY, Program, RunsFile, Simulator, running, simulator, wait_until
 from tests.examples.sse import Event, read_events
-from tests.support.machine import patience
+from tests.support.plain_http import plain_client
 from tests.support.virtual_clock import run_virtually
 
 BEGIN, FOLLOW, PAUSE = requests(example)
@@ -49,7 +49,7 @@ class Served(NamedTuple):
 def served(cloud: Simulator, **settings: str) -> Iterator[Served]:
     with running(*server_of(example), settings={**cloud.settings, **settings}) as program:
         address = program.line_with("Uvicorn running on").partition("running on ")[2].partition(" ")[0]
-        with httpx.Client(base_url=address, trust_env=False, timeout=patience(60.0)) as http:
+        with plain_client(address) as http:
             yield Served(http, program)
 
 

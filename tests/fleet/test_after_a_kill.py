@@ -10,10 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.simulator.test_simulator_process import running
 from tests.support.machine import patience
+from tests.support.plain_http import plain_client
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +29,7 @@ def test_after_kill_9_between_submit_and_answer_a_new_process_accounts_for_every
     with running("--servers", "2500", "--job-seconds", "0.2", "0.6") as simulator:
         assert simulator.stdout
         cloud = json.loads(simulator.stdout.readline())
-        with httpx.Client(base_url=cloud["address"], trust_env=False) as admin:
+        with plain_client(cloud["address"]) as admin:
             # The second batch is taken, and its answer does not come while the process lives.
             late = {"operation": "servers.stop", "nth": 2, "fault": {"type": "Delay", "seconds": 600}}
             assert admin.post("/_admin/faults", json=[late]).status_code == 200

@@ -13,6 +13,7 @@ import pytest
 
 from bms_async.simulator.__main__ import _listen, main
 from tests.support.machine import patience
+from tests.support.plain_http import plain_client
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def test_it_says_where_it_is_serves_and_ends_cleanly_on_a_signal(number: signal.
         line = json.loads(process.stdout.readline())
         assert line["servers"] == 3000
         assert line["address"].startswith("http://127.0.0.1:")
-        with httpx.Client(base_url=line["address"], headers={"X-Auth-Token": line["token"]}, trust_env=False) as client:
+        with plain_client(line["address"], headers={"X-Auth-Token": line["token"]}) as client:
             path = f"/v1/{line['project_id']}/baremetalservers/detail"
             first, second = (client.get(path) for _ in range(2))
             assert (first.status_code, first.json()["count"]) == (200, 3000)
@@ -54,7 +55,7 @@ def test_a_cut_breaks_the_connection() -> None:
     with running("--servers", "10") as process:
         assert process.stdout
         line = json.loads(process.stdout.readline())
-        with httpx.Client(base_url=line["address"], trust_env=False) as client:
+        with plain_client(line["address"]) as client:
             script = [{"operation": "versions.list", "nth": 1, "fault": {"type": "CutAfter"}}]
             assert client.post("/_admin/faults", json=script).status_code == 200
             with pytest.raises(httpx.RemoteProtocolError):

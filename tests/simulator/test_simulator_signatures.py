@@ -24,6 +24,7 @@ from bms_async.simulator import Cloud, CloudSettings
 from bms_async.simulator.core.tokens import AccessKey
 from tests.simulator._helpers import Hand, Open, code_of, make_cloud
 from tests.support.machine import patience
+from tests.support.plain_http import plain_client
 
 REFUSED = (401, "APIGW.0301")
 DATE = "%Y%m%dT%H%M%SZ"
@@ -255,7 +256,7 @@ def test_the_served_simulator_accepts_calls_of_now_and_corrects_clocks_that_diff
 
     with running("--secret-key", "my-own", "--security-token", "temporary", "--clock-skew", str(skew)) as line:
         assert line["secret_key"] == "my-own"
-        with httpx.Client(base_url=line["address"], trust_env=False) as client:
+        with plain_client(line["address"]) as client:
             dates = client.get("/").headers.get_list("Date")
         assert len(dates) == 1
         ahead = parsedate_to_datetime(dates[0]) - datetime.now(UTC)
