@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, closing, contextmanager
 from pathlib import Path
@@ -37,6 +38,16 @@ ON_A_TERMINAL = (
     "fcntl.ioctl(2, termios.TIOCSCTTY, 0)\n"
     "os.execv(sys.executable, sys.argv[1:])\n"
 )
+# Each picture of the progress ends so, and the next one begins.
+NEXT_PICTURE = re.compile(rb"(?<=\r\x1b\[C)")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again and again until it is so."""
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.05)
 
 
 class Ended(NamedTuple):
@@ -133,8 +144,10 @@ class Bms:
                 process.kill()
 
     @contextmanager
-    def on_a_terminal(self, *arguments: str, columns: int = 80, lines: int = 24, **changes: str) -> Iterator[Terminal]:
-        terminal = Terminal([*COMMAND, *arguments], {**self.environment, **changes}, columns, lines, self.state)
+    def on_a_terminal(
+        self, *arguments: str, columns: int = 80, lines: int = 24, command: Sequence[str] = COMMAND, **changes: str
+    ) -> Iterator[Terminal]:
+        terminal = Terminal([*command, *arguments], {**self.environment, **changes}, columns, lines, self.state)
         try:
             yield terminal
         finally:
@@ -148,6 +161,7 @@ class Terminal:
         self.screen = pyte.HistoryScreen(columns, lines, history=1000)
         self._stream = pyte.ByteStream(self.screen)
         self.received = b""
+        self._pictures: deque[bytes] = deque()
         self._ours, theirs = pty.openpty()
         self._set_size(columns, lines)
         self.process = subprocess.Popen(
@@ -170,7 +184,7 @@ class Terminal:
         return "\n".join(self.shown)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Read until something is to be seen."""
+        """Read until something is to be seen, if only in one picture of many that came at once."""
         until = time.monotonic() + PATIENCE
         while not condition():
             left = until - time.monotonic()
@@ -216,6 +230,9 @@ class Terminal:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def _read(self, seconds: float) -> bool:
+        if self._pictures:
+            self._stream.feed(self._pictures.popleft())
+            return True
         ready, _, _ = select.select([self._ours], [], [], seconds)
         if not ready:
             return True
@@ -224,7 +241,7 @@ class Terminal:
         except OSError:
             return False
         self.received += data
-        self._stream.feed(data)
+        self._pictures.extend(each for each in NEXT_PICTURE.split(data) if each)
         return bool(data)
 
 

@@ -1,10 +1,8 @@
-"""What other programs do with the limits that the command shares with them, and what the cloud counted."""
+"""What other programs do with the limits that the command shares with them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,11 +40,3 @@ def use_elsewhere(bms: Bms, operation: str, count: int, *, leaving: bool = True)
         await store.aclose()
 
     asyncio.run(main())
-
-
-def counted(bms: Bms, operation: str) -> tuple[int, int]:
-    """Return how many calls came to the cloud, and how many of them it refused for its limit."""
-    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/calls") as answer:
-        calls: dict[str, dict[str, int]] = json.load(answer)["operations"]
-    found = calls.get(operation, {"arrived": 0, "refused": 0})
-    return found["arrived"], found["refused"]

@@ -9,8 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,26 +16,33 @@ from pathlib import Path
 import pytest
 
 from bms_async.cli.following.display import Display
+from tests.cli._cloud import NEVER, no_fault_waits, plan_fault
 from tests.cli._helpers import NO_SERVER, PATIENCE, Bms, simulator
 
-WAVE = 100
+WAVE, BATCH = 100, 25
+PROGRAM = """
+import signal, sys
+from bms_async.cli import main
+from bms_async.cli.following.display import Display
 
+sample, presses = Display.sample, []
 
-def add_faults(bms: Bms, *faults: Mapping[str, object]) -> None:
-    body = json.dumps(faults).encode()
-    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", data=body) as answer:
-        assert answer.status == 200
+def sample_and_press(display):
+    sample(display)
+    if display.under_way() and not presses:
+        presses.append(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
-
-def no_fault_waits(bms: Bms) -> bool:
-    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/status") as answer:
-        return bool(json.load(answer)["faults_waiting"] == 0)
+Display.sample = sample_and_press
+sys.exit(main(sys.argv[1:]))
+"""
+INTERRUPTED = [sys.executable, "-W", "error", "-c", PROGRAM]
+"""The command, which is interrupted as soon as it shows that something is under way."""
 
 
 def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) -> None:
     # Nothing is told of the first wave before it is interrupted, and so the second never begins.
-    fault = {"operation": "jobs.get", "fault": {"type": "Delay", "seconds": 3600.0}}
-    add_faults(healthy_cloud, *({**fault, "nth": nth} for nth in (1, 2, 3, 4)))
+    plan_fault(healthy_cloud, "jobs.get", NEVER, 1, 2, 3, 4)
     arguments = ["stop", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE)]
     with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
         terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and no_fault_waits(healthy_cloud))
@@ -112,16 +117,13 @@ def test_ctrl_c_once_pauses_a_run_at_once_and_waits_for_what_is_under_way(
 
 
 def test_ctrl_c_once_waits_for_what_is_under_way_and_says_how_to_ask_for_the_rest(healthy_cloud: Bms) -> None:
-    add_faults(healthy_cloud, {"operation": "jobs.get", "nth": 1, "fault": {"type": "Delay", "seconds": 1.0}})
     arguments = ["reboot", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE), "--no-journal"]
-    with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
-        terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and no_fault_waits(healthy_cloud))
-        terminal.send("\x03")
+    with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60, command=INTERRUPTED) as terminal:
         assert terminal.end() == 130
         text = terminal.text
     assert "no further server is asked for; waiting for " in text
     ended = int(text.partition(" succeeded, ")[0].split()[-1])
-    assert ended % WAVE == 0
+    assert ended % BATCH == 0
     assert f"{ended}/300" in text
     assert f"{300 - ended} skipped" in text
     assert "UNKNOWN" not in text
@@ -200,7 +202,7 @@ def test_servers_whose_answer_was_not_waited_for_are_settled_by_their_states(
 ) -> None:
     with simulator("--servers", "60", "--job-seconds", "0.2", "0.4") as exports:
         bms = Bms(exports, tmp_path)
-        add_faults(bms, {"operation": f"servers.{action}", "nth": 2, "fault": {"type": "Delay", "seconds": 3600.0}})
+        plan_fault(bms, f"servers.{action}", NEVER, 2)
         arguments = [action, "--tag", "__type_baremetal", "-y", "--wave", "20", "--key", "tonight"]
         with bms.on_a_terminal(*arguments, columns=200) as terminal:
             terminal.wait_for(lambda: no_fault_waits(bms))
@@ -217,7 +219,7 @@ def test_servers_whose_answer_was_not_waited_for_are_settled_by_their_states(
 def test_a_cloud_that_answers_again_is_no_longer_told_of(tmp_path: Path) -> None:
     with simulator("--servers", "40", "--job-seconds", "90000", "90000") as exports:
         bms = Bms(exports, tmp_path)
-        add_faults(bms, {"operation": "jobs.get", "nth": 1, "fault": {"type": "CutBefore"}})
+        plan_fault(bms, "jobs.get", {"type": "CutBefore"})
         with bms.on_a_terminal("stop", "--tag", "rack-0", "-y", columns=200) as terminal:
             terminal.wait_for_text("the cloud does not respond: 1 poll failed")
             terminal.wait_for(lambda: "40 asked" in terminal.text and "does not respond" not in terminal.text)
@@ -270,7 +272,7 @@ def test_nothing_is_changed_when_it_is_interrupted_before_the_question_is_answer
 
 def test_a_cloud_that_is_gone_in_the_middle_is_shown_and_can_be_left(tmp_path: Path) -> None:
     with ExitStack() as terminals:
-        with simulator("--servers", "40", "--job-seconds", "60", "70") as exports:
+        with simulator("--servers", "40", "--job-seconds", "90000", "90000") as exports:
             bms = Bms(exports, tmp_path)
             arguments = ["reboot", "--tag", "rack-0", "-y", "--key", "gone"]
             terminal = terminals.enter_context(bms.on_a_terminal(*arguments, columns=200))

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli._cloud import NEVER, arrived, plan_fault
 from tests.cli._helpers import PATIENCE, Bms, simulator
 from tests.cli._limits import use_elsewhere
 
@@ -36,24 +36,10 @@ def bms(tmp_path: Path) -> Iterator[Bms]:
         yield Bms(exports, tmp_path)
 
 
-def answer_late(bms: Bms, action: str) -> None:
-    """Have the next call taken by the cloud, and answered on no day of ours."""
-    fault = {"operation": f"servers.{action}", "nth": asked(bms, action) + 1,
-             "fault": {"type": "Delay", "seconds": 3600.0}}  # fmt: skip
-    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", json.dumps([fault]).encode()):
-        pass
-
-
-def asked(bms: Bms, action: str) -> int:
-    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/calls") as answer:
-        calls: dict[str, dict[str, int]] = json.load(answer)["operations"]
-    return calls.get(f"servers.{action}", {"arrived": 0})["arrived"]
-
-
 def kill_while_it_asks(bms: Bms, action: str, *arguments: str) -> None:
     """Run it until the cloud has one more call whose answer does not come, kill it then, and let its lease be over."""
-    before = asked(bms, action)
-    answer_late(bms, action)
+    before = arrived(bms, f"servers.{action}")
+    plan_fault(bms, f"servers.{action}", NEVER)
     with bms.in_a_pipe(action, *arguments, command=QUICKLY) as process:
         wait_until_asked(bms, action, before + 1, by=process)
         process.send_signal(signal.SIGKILL)
@@ -62,7 +48,7 @@ def kill_while_it_asks(bms: Bms, action: str, *arguments: str) -> None:
 
 def wait_until_asked(bms: Bms, action: str, count: int, *, by: subprocess.Popen[str]) -> None:
     until = time.monotonic() + PATIENCE
-    while asked(bms, action) < count:
+    while arrived(bms, f"servers.{action}") < count:
         assert by.poll() is None, "it has ended before it asked"
         assert time.monotonic() < until, "it never asked"
         time.sleep(0.05)
@@ -80,7 +66,7 @@ def test_a_reboot_that_was_saved_in_a_file_is_gone_on_with_and_killed_and_not_ma
     kill_while_it_asks(bms, "reboot", "--resume", str(file), "--yes")
     again = bms("reboot", "--resume", str(file), "--yes", "--json")
     *outcomes, summary = again.json
-    assert asked(bms, "reboot") == 1
+    assert arrived(bms, "servers.reboot") == 1
     assert [each["server_id"] for each in outcomes] == [server_id]
     assert outcomes[0]["state"] in {"SUCCEEDED", "UNKNOWN"}
     assert "1 server may have been rebooted, since no response came" in again.err
@@ -89,7 +75,7 @@ def test_a_reboot_that_was_saved_in_a_file_is_gone_on_with_and_killed_and_not_ma
     ended = bms("reboot", "--resume", str(file), "--yes", "--json")
     assert "has ended before: nothing is sent" in ended.err
     assert ended.json[-1]["run"] == summary["run"] == bms.runs[0]["key"]
-    assert asked(bms, "reboot") == 1
+    assert arrived(bms, "servers.reboot") == 1
 
 
 @pytest.mark.usefixtures("quickly")
@@ -102,14 +88,14 @@ def test_a_reboot_that_is_killed_whenever_it_asks_reboots_each_server_once(bms: 
     states = summary["by_state"]
     # Each batch of two came to the cloud once, or never if the command was killed just before its request left. Only
     # those are in doubt that were under way at a kill.
-    calls = asked(bms, "reboot")
+    calls = arrived(bms, "servers.reboot")
     assert 8 <= calls <= 10
     assert states["UNKNOWN"] <= 2 * 8
     assert states["SUCCEEDED"] + states["UNKNOWN"] == 20
     again = bms("reboot", "--resume", "tonight", "--yes")
     assert (again.code, "nothing is left of it" in again.err) == (2, True)
     assert bms("reboot", *ids, "--yes", "--key", "tonight", "--json").json[-1]["by_state"] == states
-    assert asked(bms, "reboot") == calls
+    assert arrived(bms, "servers.reboot") == calls
 
 
 @pytest.mark.usefixtures("quickly")
@@ -124,7 +110,7 @@ def test_of_a_stop_that_is_killed_nothing_stays_unknown(bms: Bms) -> None:
 
 
 def test_a_run_that_goes_on_elsewhere_is_said_to_be_held(bms: Bms) -> None:
-    answer_late(bms, "stop")
+    plan_fault(bms, "servers.stop", NEVER)
     with bms.in_a_pipe("stop", *bms.ids("rack-0")[:4], "--yes", "--key", "held") as process:
         wait_until_asked(bms, "stop", 1, by=process)
         resumed = bms("stop", "--resume", "held")
@@ -147,4 +133,4 @@ def test_a_batch_that_waits_for_the_limit_is_asked_for_only_once_it_is_resumed(b
     assert "20 servers left" in err
     run = bms.run("waits")
     assert (run["status"], run["submitted"], run["done"], run["held"]) == ("paused", 0, 0, 0)
-    assert asked(bms, "reboot") == 2
+    assert arrived(bms, "servers.reboot") == 2

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +19,9 @@ from bms_async import _addresses as addresses
 from bms_async.cli.access import account_usage
 from bms_async.cli.following.display import describe_next_call
 from bms_async.limits.shared.store import Store
-from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
-from tests.cli._limits import counted, file_of, use_elsewhere
+from tests.cli._cloud import NEVER, counted, plan_fault
+from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator, wait_until
+from tests.cli._limits import file_of, use_elsewhere
 
 CLOSED = 135.0
 
@@ -39,13 +38,6 @@ def exports() -> Iterator[dict[str, str]]:
 def bms(exports: dict[str, str], tmp_path: Path) -> Bms:
     """The command, with a file of limits of its own and a project of its own there."""
     return Bms({**exports, "BMS_LIMITS_ACCOUNT": "prod-eu"}, tmp_path)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.05)
 
 
 def shown(bms: Bms, call: str) -> dict[str, object]:
@@ -107,7 +99,7 @@ def test_what_other_programs_use_is_shown_and_planned_with(bms: Bms) -> None:
 
 
 def test_what_is_shown_is_said_with_who_holds_and_waits(bms: Bms) -> None:
-    answer_late(bms, "servers.start")
+    plan_fault(bms, "servers.start", NEVER)
     with bms.in_a_pipe("start", bms.ids("rack-0")[0], "--yes") as process:
         wait_until(lambda: shown(bms, "servers.start")["holders"] == 1)
         account, limit, holder = bms("limits", "servers.start", "--json").json
@@ -138,16 +130,10 @@ def test_the_tables_of_limits_have_room_on_eighty_columns(bms: Bms) -> None:
     assert all(len(line.split()) >= 5 for line in tables.splitlines() if line)
 
 
-def answer_late(bms: Bms, operation: str) -> None:
-    fault = {"operation": operation, "nth": 1, "fault": {"type": "Delay", "seconds": 3600.0}}
-    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", json.dumps([fault]).encode()):
-        pass
-
-
 def test_the_slots_of_a_killed_command_come_back_after_lease_timeout_and_window(
     bms: Bms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer_late(bms, "servers.start")
+    plan_fault(bms, "servers.start", NEVER)
     arrived = counted(bms, "servers.start")[0]
     with bms.in_a_pipe("start", bms.ids("rack-0")[0], "--yes") as process:
         wait_until(lambda: counted(bms, "servers.start")[0] > arrived)
@@ -268,9 +254,9 @@ def test_a_new_store_that_the_user_named_is_waited_for_and_opened_by_an_operator
 def test_a_store_that_loses_all_in_a_run_is_waited_for_and_no_opening_is_advised(bms: Bms) -> None:
     there = Bms({**bms.exports, "BMS_LIMITS": f"sqlite://{bms.state}/named.db"}, bms.state)
     there("limits", "open", "--yes")
-    answer_late(bms, "servers.start")
     arrived = counted(bms, "servers.start")[0]
-    with there.in_a_pipe("start", *bms.ids("rack-0")[:1], "--yes") as process:
+    # One after the other, so that the store is asked many times yet.
+    with there.in_a_pipe("start", *bms.ids("rack-0"), "--yes", "--wave", "1") as process:
         assert process.stderr is not None
         wait_until(lambda: counted(bms, "servers.start")[0] > arrived)
         (bms.state / "named.db").unlink()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import sqlite3
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +27,7 @@ from bms_async.cli.runs import durable, last, retrying
 from bms_async.cli.runs.last import resolve_key
 from bms_async.journal.statements import Transaction
 from bms_async.runs import worker
+from tests.cli._cloud import arrived
 from tests.cli._helpers import NO_SERVER, Bms
 
 MISSING = "00000000-0000-4000-8000-000000000001"
@@ -130,17 +129,11 @@ def test_a_run_that_is_asked_for_again_keeps_what_the_ended_one_had(bms: Bms, mo
     }
 
 
-def reboots(bms: Bms) -> int:
-    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/calls") as answer:
-        calls: dict[str, dict[str, int]] = json.load(answer)["operations"]
-    return calls.get("servers.reboot", {"arrived": 0})["arrived"]
-
-
 def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
     bms: Bms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert bms("reboot", MISSING, "--key", "fails").code == 1
-    before = reboots(bms)
+    before = arrived(bms, "servers.reboot")
     begun = bms("reboot", "--retry-failed", "fails", "--detach", "--json").json[0]["key"]
     refused = bms("reboot", "--retry-failed", "fails")
     assert (refused.code, f"the run fails is asked for again already, by the run {begun}: " in refused.err) == (2, True)
@@ -149,14 +142,14 @@ def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
         patch.setattr(retrying, "find_run", AsyncMock(return_value=None))
         assert bms("reboot", "--retry-failed", "fails").code == 1
     assert bms.run(begun)["done"] == 1
-    assert reboots(bms) == before + 1
+    assert arrived(bms, "servers.reboot") == before + 1
     again = bms("runs", "retry", "fails", "--unknown")
     assert (again.code, f"by the run {begun}; 1 server of that not as asked" in again.err) == (1, True)
     assert again.err.endswith(f"to ask again for these:\n  bms reboot --retry-failed {begun}\n")
-    assert reboots(bms) == before + 1
+    assert arrived(bms, "servers.reboot") == before + 1
     # What has a name of its own is meant to be another run.
     assert bms("reboot", "--retry-failed", "fails", "--key", "once more").code == 1
-    assert reboots(bms) == before + 2
+    assert arrived(bms, "servers.reboot") == before + 2
 
 
 @pytest.mark.parametrize(

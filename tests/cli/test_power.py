@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from bms_async import FleetReport
 from bms_async.cli.report_page.live import LivePage, LiveSource
+from tests.cli._cloud import arrived, counted
 from tests.cli._helpers import NO_SERVER, PATIENCE, Bms
 from tests.support.machine import patience
 from tests.support.plain_http import plain_client
@@ -405,16 +405,6 @@ def test_a_journal_that_is_named_is_used_for_one_server_too(cloud: Bms, tmp_path
     assert bms("runs", "list", "--journal", address, "--json").json[0]["servers"] == 1
 
 
-def book_of(cloud: Bms, operation: str) -> dict[str, int]:
-    with urllib.request.urlopen(f"{cloud.exports['BMS_ENDPOINT']}/_admin/calls") as answer:
-        books: dict[str, dict[str, int]] = json.load(answer)["operations"]
-    return books.get(operation, {"arrived": 0, "refused": 0})
-
-
-def arrived(cloud: Bms, operation: str) -> int:
-    return book_of(cloud, operation)["arrived"]
-
-
 @pytest.mark.parametrize("action", ["start", "stop", "reboot"])
 def test_the_limits_are_kept_over_many_commands(cloud: Bms, action: str) -> None:
     server_id = cloud.ids("rack-1")[0]
@@ -424,4 +414,4 @@ def test_the_limits_are_kept_over_many_commands(cloud: Bms, action: str) -> None
     _, told = cloud("limits", f"servers.{action}", "--json").json
     assert arrived(cloud, f"servers.{action}") == before + 3
     assert 3 <= told["used"] <= before + 3
-    assert book_of(cloud, f"servers.{action}")["refused"] == 0
+    assert counted(cloud, f"servers.{action}")[1] == 0

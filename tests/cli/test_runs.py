@@ -21,8 +21,8 @@ from bms_async.cli.following.not_as_asked import NotAsAsked
 from bms_async.cli.runs import run_texts
 from bms_async.cli.runs.run_texts import TABLE
 from bms_async.testing import run_virtually
-from tests.cli._helpers import PATIENCE, Bms, simulator
-from tests.cli.test_power import arrived
+from tests.cli._cloud import NEVER, arrived, no_fault_waits, plan_fault
+from tests.cli._helpers import PATIENCE, Bms, simulator, wait_until
 from tests.cli.test_progress import progress_of
 
 
@@ -110,15 +110,15 @@ def test_workers_share_a_run_that_a_third_process_watches_and_end_with_zero(bms:
     assert "Traceback" not in "".join(said)
 
 
-def test_what_a_killed_worker_had_is_taken_over_by_another_and_said(slow_cloud: Bms, tmp_path: Path) -> None:
-    bms = Bms(slow_cloud.exports, tmp_path)
+def test_what_a_killed_worker_had_is_taken_over_by_another_and_said(bms: Bms) -> None:
     detach(bms, "reboot", "rack-1", "one")
+    plan_fault(bms, "jobs.get", NEVER)
     with bms.in_a_pipe("worker") as killed, bms.in_a_pipe("runs", "watch", "one", "--json") as watching:
         assert killed.stderr is not None
         assert "works for" in killed.stderr.readline()
         assert watching.stderr is not None
-        while not bms.run("one")["held"]:
-            pass
+        # It waits for the job then, and for as long as it lives.
+        wait_until(lambda: no_fault_waits(bms))
         killed.kill()
         killed.communicate()
         bms.bury()
