@@ -259,7 +259,7 @@ class BmsClient(ClientView):
 
         ``BMS_LIMITS`` is the store of `Limits.shared`, such as ``redis://limits:6379/0``, or ``machine`` for the file
         of this machine; ``BMS_LIMITS_ACCOUNT`` is the name of the account there, by default the endpoint and the
-        project. An argument ``limits`` goes before them. ``BMS_RUNS`` is the journal of durable runs, such as
+        project's id. An argument ``limits`` goes before them. ``BMS_RUNS`` is the journal of durable runs, such as
         ``postgresql://user@host/db``, or ``machine`` for the file of this machine; an argument ``runs`` goes before it.
         ``BMS_BARE_METAL`` is the text of a `BareMetal`, such as ``flavor_prefix:bm.``; an argument goes before it too.
 
@@ -469,7 +469,7 @@ def shared_limits(settings: config.Settings) -> Limits:
         ConfigurationError: It is not the address of a store, or the store needs an extra that is not installed.
     """
     try:
-        return Limits.shared(settings.limits, account=settings.limits_account or "")
+        return Limits.shared(settings.limits, account=settings.limits_account)
     except ConfigurationError as error:
         # Whoever set a variable does not know the arguments of `Limits.shared`.
         raise ConfigurationError(f"BMS_LIMITS, or bms_limits in clouds.yaml: {error}") from None

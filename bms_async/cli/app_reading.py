@@ -131,8 +131,9 @@ def limits(*, calls: Sequence[str], output: OutputOptions, cloud: str | None) ->
     """Show how much of each limit is used, what is left, and which commands and programs use it or wait.
 
     The commands and programs of this machine that share its file of limits are counted, or all that share the store
-    that BMS_LIMITS names, on any machine. No call is made, and the store is not changed. `bms limits open` opens an
-    account that is closed at first.
+    that BMS_LIMITS names, on any machine. No call is made, and the store is not changed; but where the settings have
+    the project's name and no command has found its id yet, this one logs in for it. `bms limits open` opens an account
+    that is closed at first.
     """
 
     def work() -> int:

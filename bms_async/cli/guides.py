@@ -67,7 +67,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
             ),
             "Limits, runs and servers": (
                 ("BMS_LIMITS", "The store of the limits, such as redis://host:6379/0; default: limits.db below."),
-                ("BMS_LIMITS_ACCOUNT", "The name of the account there; default: the address and the project."),
+                ("BMS_LIMITS_ACCOUNT", "The name of the account there; default: the address and the project's id."),
                 ("BMS_RUNS", "The journal of runs, such as postgresql://user@host/db; default: runs.db below."),
                 ("BMS_BARE_METAL", "How bare-metal servers are known from others, such as flavor_prefix:bm."),
                 ("BMS_ADMIN_PASSWORD", "The password that `bms servers reinstall --password` sets."),
@@ -96,6 +96,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
                 ("limits.db", ("What all commands of this user have used of the limits: in $XDG_STATE_HOME/bms or"
                               " ~/.local/state/bms.")),
                 ("runs.db", "The journal of runs, in the same folder."),
+                ("projects/", "The ids of projects that the settings have by name; in the same folder."),
                 ("seen/", "Tags, zones and flavors of the last lists, for completion; in the same folder."),
             ),
         },

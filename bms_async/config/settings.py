@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ca_bundle: The certificates that TLS trusts; None for the default ones.
         limits: The store of limits that processes share, or ``machine`` for the file of this machine; None for limits
             of this process alone.
-        limits_account: The name of the account in that store.
+        limits_account: The name of the account in that store; None for that of the project, by its id.
         runs: The journal of durable runs, or ``machine`` for the file of this machine; None for none.
         bare_metal: The sign of bare-metal servers, as a text; None for that of the API reference.
         cloud: The name of the cloud in clouds.yaml; None for settings of the environment.
@@ -137,13 +137,8 @@ def read_settings(source: SettingsSource) -> Settings:
         limits=source.get("limits"),
         runs=source.get("runs"),
         bare_metal=source.get("bare_metal"),
-        limits_account=source.get("limits_account") or _account_of(endpoints.bms, project_id or project_name or ""),
+        limits_account=source.get("limits_account"),
     )
-
-
-def _account_of(endpoint: str, project: str) -> str:
-    """Return the name that an account has in a store of limits where none is set: the same in all processes."""
-    return f"{endpoint.partition('://')[2]}/{project}".rstrip("/")
 
 
 def _read_endpoints(source: SettingsSource) -> tuple[Endpoints, str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
 
 if TYPE_CHECKING:
-    from .accounts import Account, Membership
+    from .account import Account
+    from .accounts import Membership
     from .limiter import Limiter
     from .limits import Limits
     from .pacer import Pacer
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _ON_DEMAND = {
-    "Account": "accounts",
+    "Account": "account",
     "Lane": "wait_queue",
     "Limiter": "limiter",
     "LimiterStatistics": "statistics",

@@ -10,14 +10,10 @@ import asyncio
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
-import msgspec
-
-from bms_async.models.ids import canonical_id
-
+from .account import Account
 from .limits import Limits
 from .loop_binding import has_own_clock
 
@@ -25,31 +21,6 @@ if TYPE_CHECKING:
     from .shared.exchange import Exchange
 
 _log = logging.getLogger("bms_async.limits")
-
-
-class Account(msgspec.Struct, frozen=True):
-    """An account whose calls the cloud counts together.
-
-    The address of the ECS service is not a part of it: clients with and without one reach the same BMS service.
-
-    Attributes:
-        bms: The address of the BMS service.
-        project: The project's id; None until it is known.
-    """
-
-    bms: str
-    project: str | None
-
-    @classmethod
-    def at(cls, bms: str, project: str | None) -> Self:
-        """Return an account, with its address and its project in canonical form."""
-        return cls(_normalize(bms), None if project is None else canonical_id(project))
-
-
-def _normalize(address: str) -> str:
-    parts = urlsplit(address)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}{parts.path.rstrip('/')}"
 
 
 class _LimitsCache:
@@ -154,7 +125,7 @@ class Membership:
         """Join the limits on the running loop; return them.
 
         Raises:
-            ConfigurationError: The limits are in use on another event loop.
+            ConfigurationError: The limits are in use on another event loop, or are those of another project.
         """
         if not self._is_given and self._account.project is not None:
             # Those that were found before the loop ran may go by another clock.
@@ -166,11 +137,13 @@ class Membership:
         """Join the limits of a project whose id was not known before; return them.
 
         Raises:
-            ConfigurationError: The limits are in use on another event loop.
+            ConfigurationError: The limits are in use on another event loop, or are those of another project.
         """
         if self._account.project is not None:
             return self.limits
         account = Account.at(self._account.bms, project_id)
+        # Before anything is changed: the limits may be those of another project.
+        self.limits._note_account(account)  # noqa: SLF001
         limits = self.limits if self._is_given else _accounts.find(account, self.limits)
         self.close()
         self._account, self.limits = account, limits
@@ -206,5 +179,7 @@ class Membership:
             # Nothing is counted, so loops and clients have nothing to contend for.
             return
         self._generation = self.limits._binding.add_user()  # noqa: SLF001
+        # Only here: a client on another event loop, which is refused, must not name what is not its own.
+        self.limits._note_account(self._account)  # noqa: SLF001
         if self._account.project is not None:
             _accounts.open(self._account, self)

@@ -15,11 +15,14 @@ from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS, UNDOCUMENTED_OPERATIONS
 from .window import WindowLimiter
 
 if TYPE_CHECKING:
+    from .account import Account
     from .shared.exchange import Exchange
 
 _KNOWN = (*DOCUMENTED_LIMITS, *UNDOCUMENTED_OPERATIONS)
 _POWER_BUDGET = "servers.start/stop/reboot"
 _LONGEST_NAME = 200
+_OF_THE_LOOK_UP = ("identity.create_token", "identity.projects")
+"""The calls that the project's id is found by."""
 
 
 class Limits:
@@ -34,8 +37,8 @@ class Limits:
         Limits()                        # as documented
         Limits({"servers.stop": 20})    # one of them changed
         Limits({"jobs.get": None})      # one of them lifted
-        Limits.shared("redis://limits:6379/0", account="prod-eu")    # with other processes, on any machine
-        Limits.shared(account="prod-eu")                             # with other processes of this machine
+        Limits.shared("redis://limits:6379/0")    # with other processes of the project, on any machine
+        Limits.shared()                           # with other processes of this machine
 
     Args:
         changes: Calls a minute by the name of the operation; None lifts a limit.
@@ -77,7 +80,7 @@ class Limits:
         cls,
         store: str | None = None,
         *,
-        account: str,
+        account: str | None = None,
         changes: Mapping[str, int | None] | None = None,
         shared_power_budget: bool = False,
         reserve: float = 1 / 60,
@@ -99,7 +102,10 @@ class Limits:
                 (extra ``redis``), ``postgresql://`` (extra ``postgres``), or ``sqlite:///path`` for the processes of
                 one machine. None, or ``machine``, is a file of this machine that all programs of this user share, with
                 the command ``bms``.
-            account: A name for what the cloud counts together, the same in all processes that share it.
+            account: A name for what the cloud counts together, the same in all processes that share it. None stands
+                for the project of the client that is given these limits, by the address of its BMS service and its id,
+                which is found out where only its name is set. Such limits are those of one project: a client of another
+                one is refused.
             changes: As for `Limits`. All processes must be given the same; where they differ, the lower limit is kept.
             shared_power_budget: As for `Limits`.
             reserve: As for `Limits`; the part that stays free is one for all processes.
@@ -109,7 +115,9 @@ class Limits:
                 all, and on the store being away for all of them. By default calls wait for the store.
 
         Raises:
-            ConfigurationError: An argument is invalid, or the store needs an extra that is not installed.
+            ConfigurationError: An argument is invalid, or the store needs an extra that is not installed; or `changes`
+                limit ``identity.create_token`` or ``identity.projects``, which come before the project's id is known,
+                and there is no `account`.
         """
         from .shared.exchange import Exchange  # noqa: PLC0415 - most clients share no limits
         from .shared.messages import Terms  # noqa: PLC0415
@@ -117,7 +125,13 @@ class Limits:
 
         store = wrap_address(store)
         limits = cls(changes, shared_power_budget=shared_power_budget, reserve=reserve)
-        check_account("account", account)
+        if account is not None:
+            check_account("account", account)
+        elif early := [name for name in _OF_THE_LOOK_UP if limits._limits.get(name) is not None]:
+            raise ConfigurationError(
+                f"changes: expected no limit of {' and '.join(early)} without account=..., since these calls are made"
+                " before the project's id is known"
+            )
         if without_store is not None and not 0 < without_store <= 1:
             raise ConfigurationError(
                 f"without_store={without_store!r}: expected the share of this process, above 0 and at most 1"
@@ -155,6 +169,24 @@ class Limits:
         if ours is None or theirs is None:
             return self is other
         return (ours.account, ours.store.label) == (theirs.account, theirs.store.label)
+
+    def _note_account(self, account: Account) -> None:
+        """Note the account of a client that is given these limits.
+
+        Raises:
+            ConfigurationError: They are those of another project.
+        """
+        if self._exchange is not None and account.name is not None:
+            self._exchange.note_account(account.name)
+
+    def _counts_for(self, operation: str) -> bool:
+        """Return whether an operation has a limit that cannot be kept before the project's id is known."""
+        return (
+            self._exchange is not None
+            and self._exchange.is_of_project
+            and operation not in _OF_THE_LOOK_UP
+            and self._limits.get(operation) is not None
+        )
 
     def _is_idle(self) -> bool:
         """Return whether no slot is used, and nothing that was learned from refusals is left."""
@@ -198,7 +230,9 @@ class Limits:
         if self._is_unlimited:
             return "Limits.unlimited()"
         if self._exchange is not None:
-            return f"<Limits of account {self._exchange.account!r} in {self._exchange.store.label}>"
+            account = self._exchange.account
+            whose = "a project" if account is None else f"account {account!r}"
+            return f"<Limits of {whose} in {self._exchange.store.label}>"
         changed = {name: limit for name, limit in self._limits.items() if limit != DOCUMENTED_LIMITS.get(name)}
         return f"Limits({changed or ''})"
 

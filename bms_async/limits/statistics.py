@@ -9,7 +9,7 @@ class SharedStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What a process knows of the limits that it shares with others.
 
     Attributes:
-        account: The name of the account.
+        account: The name of the account; None until the project's id is known, where that names it.
         store: The address of the store, without user and password.
         unreachable_for: Seconds since the store was first seen not to answer; None while it answers.
         error: Why it does not answer; None while it does.
@@ -20,7 +20,7 @@ class SharedStatistics(msgspec.Struct, frozen=True, kw_only=True):
         questions: Questions that were answered, in all.
     """
 
-    account: str
+    account: str | None
     store: str
     unreachable_for: float | None
     error: str | None

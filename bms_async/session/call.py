@@ -212,7 +212,7 @@ class Call(Generic[T]):
 
     async def _run_attempts(self) -> T:
         core = self._core
-        if core.project_id is None and "{project_id}" in self._operation.path:
+        if core.project_id is None and core.needs_project(self._operation):
             core.project_id = await core.find_project_id(self._operation.name)
         self._request = request = self._build_request()
         operation = self._operation

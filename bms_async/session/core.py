@@ -38,7 +38,7 @@ from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits, Slot
 from bms_async.redaction import redact_safely
 from bms_async.transport import OwningTransport, PendingRequest, SendQueue, TaskRunningTransport, Transport
-from bms_async.wire import HttpRequest, HttpResponse, Service, read_error
+from bms_async.wire import HttpRequest, HttpResponse, Operation, Service, read_error
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
@@ -309,6 +309,10 @@ class Core:
         """Pay a part of a retry back into the budget, for a call that succeeded."""
         if self._retry_budget < _RETRY_BUDGET:
             self._retry_budget = min(_RETRY_BUDGET, self._retry_budget + _RETRY_REFUND)
+
+    def needs_project(self, operation: Operation[Any]) -> bool:
+        """Return whether a call needs the project's id: for its path, or to be counted with others of the project."""
+        return "{project_id}" in operation.path or self.limits._counts_for(operation.name)  # noqa: SLF001
 
     async def find_project_id(self, operation: str) -> str:
         """Return the project's id, for a call that needs it.

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bms_async import LimiterStatistics, SharedStatistics
+from bms_async import LimiterStatistics, SharedStatistics, TransportError
 from bms_async import _addresses as addresses
-from bms_async.cli.access import account_usage
+from bms_async.cli.access import account_usage, project_ids
 from bms_async.cli.following.display import describe_next_call
 from bms_async.limits.shared.store import Store
+from bms_async.simulator import CloudSettings
 from tests.cli._cloud import NEVER, counted, plan_fault
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator, wait_until
-from tests.cli._limits import file_of, use_elsewhere
+from tests.cli._limits import account_of, file_of, use_elsewhere
 
 CLOSED = 135.0
 
@@ -283,6 +284,80 @@ def test_a_run_does_not_promise_slots_of_an_account_that_is_closed() -> None:
         assert describe_next_call(opened, [30.0]) == "49 slots free"
     away = replace(free, shared=replace(shared, unreachable_for=1.0))
     assert describe_next_call(away, [30.0]) == "waiting for the store of the limits"
+
+
+@pytest.fixture
+def by_name(exports: dict[str, str], tmp_path: Path) -> Bms:
+    """The command with a user's password and the project's name, and without its id."""
+    user = CloudSettings()
+    known = {name: value for name, value in exports.items() if name not in {"OS_TOKEN", "OS_PROJECT_ID"}}
+    password = {"OS_USERNAME": user.username, "OS_PASSWORD": user.password, "OS_PROJECT_NAME": user.project_name}
+    domain = {"OS_AUTH_URL": f"{exports['BMS_ENDPOINT']}/v3", "OS_USER_DOMAIN_NAME": user.user_domain_name}
+    return Bms({**known, **password, **domain}, tmp_path)
+
+
+@pytest.fixture
+def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that only reads the limits reaches the cloud."""
+
+    async def fail(*_: object) -> str:
+        raise TransportError("no route to host", maybe_delivered=False)
+
+    monkeypatch.setattr(project_ids, "_ask", fail)
+
+
+@pytest.mark.parametrize("credentials", ["password", "token"])
+def test_a_command_that_has_the_projects_name_counts_with_those_that_have_its_id(
+    exports: dict[str, str], by_name: Bms, credentials: str
+) -> None:
+    if credentials == "token":
+        name = {"OS_PROJECT_NAME": by_name.exports["OS_PROJECT_NAME"]}
+        by_name = Bms({key: value for key, value in exports.items() if key != "OS_PROJECT_ID"} | name, by_name.state)
+    by_id = Bms(exports, by_name.state)
+    use_elsewhere(by_id, "servers.start", 40)
+    account, limit = by_name("limits", "servers.start", "--json").json
+    assert (account["account"], limit["used"]) == (account_of(by_id), 40)
+    assert shown(by_id, "quotas.get")["used"] == 0
+    assert by_name("quota").code == 0
+    assert shown(by_id, "quotas.get")["used"] == shown(by_name, "quotas.get")["used"] == 1
+    plan, *_ = by_name("start", "--dry-run", "--json", by_id.ids("rack-0")[0]).json
+    assert (plan["used"], plan["project"]) == (40, exports["OS_PROJECT_ID"])
+    [opened] = by_name("limits", "open", "--yes", "--json").json
+    assert (opened["account"], opened["was_known"]) == (account_of(by_id), True)
+
+
+def test_the_limits_of_a_project_whose_id_a_command_has_found_are_shown_without_the_cloud(
+    exports: dict[str, str], by_name: Bms, no_login: None
+) -> None:
+    assert by_name("quota").code == 0
+    for ended in (by_name("limits", "--json"), by_name("limits", "open", "--yes", "--json")):
+        assert ended.json[0]["account"] == account_of(Bms(exports, by_name.state))
+    [kept] = (by_name.state / "bms" / "projects").iterdir()
+    assert kept.read_text() == exports["OS_PROJECT_ID"]
+    kept.write_text("\x1b[31m")
+    assert by_name("limits").code == 4
+
+
+def test_where_nobody_has_found_the_id_and_the_cloud_is_away_the_command_says_how_to_go_on(
+    exports: dict[str, str], by_name: Bms, no_login: None
+) -> None:
+    for arguments in (["limits"], ["limits", "open", "--yes"]):
+        ended = by_name(*arguments)
+        assert (ended.code, ended.out) == (4, "")
+        said = " ".join(ended.err.split())
+        assert "the limits of project simulated are kept by its id, which no command on this machine has found" in said
+        assert "Set OS_PROJECT_ID, or the account's name, BMS_LIMITS_ACCOUNT" in said
+    assert by_name("limits", changes={"OS_PROJECT_ID": exports["OS_PROJECT_ID"]}).code == 0
+    assert by_name("limits", changes={"BMS_LIMITS_ACCOUNT": "prod-eu"}).code == 0
+
+
+def test_the_id_that_a_command_has_found_is_another_users_and_another_projects_not(
+    by_name: Bms, no_login: None
+) -> None:
+    assert by_name("quota").code == 0
+    for other in ("OS_USERNAME", "OS_PROJECT_NAME", "OS_USER_DOMAIN_NAME", "OS_AUTH_URL"):
+        value = f"{by_name.exports['BMS_ENDPOINT']}/identity/v3" if other == "OS_AUTH_URL" else "another"
+        assert by_name("limits", changes={other: value}).code == 4, other
 
 
 def test_an_operator_needs_no_cloud_to_open_an_account(nowhere: Bms) -> None:

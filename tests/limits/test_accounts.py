@@ -27,6 +27,8 @@ ADDRESS = "https://bms.accounts.example"
 class Gateway:
     """A transport that answers at once and notes when."""
 
+    projects = b'{"projects": [{"id": "by-name", "name": "north"}]}'
+
     def __init__(self) -> None:
         self.stops: list[float] = []
 
@@ -35,7 +37,9 @@ class Gateway:
             self.stops.append(anyio.current_time())
             return HttpResponse(status=200, headers=(), body=b'{"job_id": "job-1"}')
         if request.operation == "identity.projects":
-            return HttpResponse(status=200, headers=(), body=b'{"projects": [{"id": "by-name", "name": "north"}]}')
+            return HttpResponse(status=200, headers=(), body=self.projects)
+        if request.operation == "versions.list":
+            return HttpResponse(status=200, headers=(), body=b'{"versions": []}')
         return HttpResponse(status=200, headers=(), body=b'{"server": {"id": "s-1"}}')
 
     async def open(self) -> None:
@@ -94,7 +98,8 @@ def test_clients_of_one_project_share_however_it_is_written_and_others_do_not() 
             project_id=project,
             auth=StaticToken("t"),
         )
-        assert one.limits is same.limits is by_password.limits is with_compute.limits
+        undashed = client_of(gateway, project.replace("-", ""))
+        assert one.limits is same.limits is by_password.limits is with_compute.limits is undashed.limits
         assert one.limits is not client_of(gateway, "p-2").limits
         assert one.limits is not client_of(gateway, project, endpoint="https://bms.elsewhere.example").limits
         own = Limits()

@@ -17,9 +17,12 @@ from bms_async.limits.shared.messages import Ledger, Terms
 from bms_async.limits.shared.store import AccountUsage, Store, StoreError
 from bms_async.limits.shared.stores import find_file, find_store, is_own
 
+from .project_ids import find_account, known_account
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bms_async.client import BmsClient
     from bms_async.config import Settings
 
 __all__ = [
@@ -111,21 +114,28 @@ def read_account(settings: Settings) -> AccountView:
     Raises:
         ConfigurationError: There is no such store, or it refuses to be used.
         StoreFailedError: It does not answer. The file of this machine, which nobody named, never raises.
+        BmsError: The project's id is not known, and the cloud does not say it.
     """
-    if settings.limits is None or find_file(SETTING, settings.limits) is not None:
-        return _read_file(settings)
+    account = known_account(settings)
+    if account is not None and _is_in_file(settings):
+        return _read_file(settings, account)
     import asyncio
 
     return asyncio.run(read_account_in(settings))
 
 
-async def read_account_in(settings: Settings) -> AccountView:
-    """Do what `read_account` does, in an event loop."""
-    if settings.limits is None or find_file(SETTING, settings.limits) is not None:
+async def read_account_in(settings: Settings, bms: BmsClient | None = None) -> AccountView:
+    """Do what `read_account` does, in an event loop.
+
+    Args:
+        settings: The settings of the cloud.
+        bms: An open client of it; None if there is none yet.
+    """
+    account, label = await find_account(settings, bms), ""
+    if _is_in_file(settings):
         import anyio.to_thread
 
-        return await anyio.to_thread.run_sync(_read_file, settings)
-    account, label = settings.limits_account or "", ""
+        return await anyio.to_thread.run_sync(_read_file, settings, account)
 
     async def read(store: Store) -> AccountUsage:
         nonlocal label
@@ -178,13 +188,17 @@ async def _close(store: Store) -> None:
         _log.debug("closing the store of the limits failed", exc_info=True)
 
 
-def _read_file(settings: Settings) -> AccountView:
+def _is_in_file(settings: Settings) -> bool:
+    return settings.limits is None or find_file(SETTING, settings.limits) is not None
+
+
+def _read_file(settings: Settings, account: str) -> AccountView:
     """Read the file of a store; a failure is raised only if the user named it."""
     import sqlite3
 
     from bms_async.limits.shared.sqlite_reader import read_file
 
-    account, is_named = settings.limits_account or "", settings.limits is not None
+    is_named = settings.limits is not None
     try:
         path = find_file(SETTING, settings.limits)
     except ConfigurationError as error:

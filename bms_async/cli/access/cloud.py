@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from bms_async import AuthenticationError, ConfigurationError, Limits
@@ -23,6 +24,7 @@ from bms_async.config import Settings
 
 from .known import KnownServers
 from .place import Place
+from .project_ids import note_project
 from .settings import chosen_by
 
 if TYPE_CHECKING:
@@ -117,6 +119,8 @@ async def open_client(
         finally:
             tasks.cancel_scope.cancel()
     waits.look()
+    if settings.project_id is None:
+        await anyio.to_thread.run_sync(note_project, settings, client.project_id)
     if error is not None:
         raise error
 
@@ -124,7 +128,7 @@ async def open_client(
 def _own_limits(settings: Settings) -> Limits:
     """Return limits in the file of this machine, which nobody asked for, and which are done without where need be."""
     try:
-        limits = Limits.shared(account=settings.limits_account or "", without_store=1.0)
+        limits = Limits.shared(account=settings.limits_account, without_store=1.0)
     except (ConfigurationError, ImportError) as error:
         _warn(str(error))
         return Limits()
@@ -181,16 +185,16 @@ class _Waits:
                 f"calls wait for {wait}: {where} are closed again, since the store may have lost calls that still count"
                 if self._exchange.calls > 0
                 else f"calls wait for {wait}: {where} are closed at first, since calls that are not known there may"
-                f" still count. If there were none: {_opening(self._settings)}"
+                f" still count. If there were none: {_opening(shared.account, self._settings)}"
             )
         self._has_said_closed = is_closed
 
 
-def _opening(settings: Settings) -> str:
+def _opening(account: str | None, settings: Settings) -> str:
     """Return the command that opens an account."""
     # What another setting than the environment names is not repeated, for it may hold a password.
     cloud = "" if settings.limits in {None, os.environ.get("BMS_LIMITS")} else " --cloud NAME"
-    return f"bms limits open --account {shlex.quote(settings.limits_account or '')}{cloud}"
+    return f"bms limits open --account {shlex.quote(account or '')}{cloud}"
 
 
 def _warn(reason: str) -> None:

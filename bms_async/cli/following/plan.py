@@ -35,7 +35,7 @@ _PATIENCE = 2.0
 
 async def _read_usage(name: str, cloud: OpenClient) -> LimitView:
     """Return what all processes use of the limit of a call."""
-    view = await read_account_in(cloud.settings)
+    view = await read_account_in(cloud.settings, cloud.bms)
     unused = LimitView(cloud.bms.limits[name].limit or sys.maxsize, (), 0.0, ())
     found = view.limits.get(name, unused)
     return found._replace(blocked_for=max(found.blocked_for, view.closed_for))

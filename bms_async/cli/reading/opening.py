@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bms_async.cli.access.account_usage import SETTING, ask_store
+from bms_async.cli.access.project_ids import find_account
 from bms_async.cli.access.settings import read_settings
 from bms_async.cli.terminal.confirm import confirm
 from bms_async.cli.terminal.exit import Code
@@ -32,13 +33,15 @@ def open_limits(*, account: str | None, store: str | None, cloud: str | None, ye
         ConfigurationError: There is no such store, or it refuses to be used.
         StoreFailedError: It does not answer.
         UsageError: The user did not confirm.
+        BmsError: The account has no name of its own, its project's id is not known, and the cloud does not say it.
     """
-    given = store
+    given, settings = store, None
     if account is None or store is None:
         # With both of them no cloud is needed, so that an operator needs no credentials of one.
         settings = read_settings(cloud)
-        account, store = account or settings.limits_account, store or settings.limits
-    name = check_account("--account", account)
+        store = store or settings.limits
+        account = settings.limits_account if account is None else account
+    name = "" if account is None else check_account("--account", account)
 
     async def opening(found: Store) -> tuple[bool, float]:
         before = await found.read(name)
@@ -51,6 +54,9 @@ def open_limits(*, account: str | None, store: str | None, cloud: str | None, ye
     label = find_store(argument, store)().label
 
     async def main(_stop: SignalHandler) -> int:
+        nonlocal name
+        if settings is not None and not name:
+            name = await find_account(settings)
         if not yes:
             await confirm(
                 f"open the limits of account {strip_control_chars(name)} in {strip_control_chars(label)} at once? Calls"

@@ -84,13 +84,14 @@ class Conversation:
     """What is said to a store, one connection after the other.
 
     Args:
-        account: The name of the account.
+        account: The name of the account; None until it is known, before which nothing is asked.
         limiters: Those that ask; others may be added to the list.
         terms: The times that all holders agree on.
         clock: The time that leases are counted by, in seconds.
         on_answered: Called after each exchange of questions and answers.
 
     Attributes:
+        account: The name of the account; whoever sets it later wakes the conversation.
         is_leaving: Whether the last client leaves, so that all is handed back.
         questions: How many questions were answered, in all.
         last: The last answer; None before the first one.
@@ -99,13 +100,13 @@ class Conversation:
 
     def __init__(
         self,
-        account: str,
+        account: str | None,
         limiters: Sequence[SharedLimiter],
         terms: Terms,
         clock: Callable[[], float],
         on_answered: Callable[[], None],
     ) -> None:
-        self._account, self._limiters, self._terms = account, limiters, terms
+        self.account, self._limiters, self._terms = account, limiters, terms
         self._clock, self._on_answered = clock, on_answered
         self._store_clock = StoreClock(terms.window)
         self._wakeup = asyncio.Event()
@@ -168,9 +169,11 @@ class Conversation:
                 timer.cancel()
 
     async def _ask(self, store: Store, batch: Sequence[tuple[SharedLimiter, Question]]) -> None:
+        if self.account is None:
+            raise TypeError("expected the name of an account before the store is asked")
         sent = self._clock()
         questions = [(limiter.name, question) for limiter, question in batch]
-        answers = await bounded("the store's ask()", store.ask, self._account, questions)
+        answers = await bounded("the store's ask()", store.ask, self.account, questions)
         check_answers([question for _, question in batch], answers)
         self.questions += len(batch)
         self._on_answered()
@@ -192,7 +195,8 @@ class Conversation:
         wakeup = self._wakeup
         while not self.is_leaving:
             now = loop.time()
-            self._wake_at = due = min((limiter.due(now) for limiter in self._limiters), default=math.inf)
+            asking = () if self.account is None else self._limiters
+            self._wake_at = due = min((limiter.due(now) for limiter in asking), default=math.inf)
             if due <= now:
                 # Callers that come in the same moment are asked for together.
                 await asyncio.sleep(0)
@@ -212,7 +216,7 @@ class Conversation:
             _log.warning(
                 "the clock of the store of the shared limits at %s jumped ahead: the account %r is closed for %g s",
                 store.label,
-                self._account,
+                self.account,
                 self._terms.closed,
             )
         for limiter in self._limiters:

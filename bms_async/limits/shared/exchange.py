@@ -47,7 +47,7 @@ class Exchange:
     """What an account's limiters share: the store, the task that asks it, and what is known of both.
 
     Args:
-        account: The name of the account.
+        account: The name of the account; None for that of the first client, which is known once its project is.
         make_store: Makes the store; called again in a child process.
         terms: The times that all holders agree on.
         without_store: The share of each limit that is used while the store is away; None for none.
@@ -55,14 +55,15 @@ class Exchange:
     Attributes:
         is_optional: Whether the store can be done without: if it refuses, or fails twice in a row, this process goes on
             with its share at once, and asks it no more. Who sets it says so to the user.
+        is_of_project: Whether the account is that of a client's project.
     """
 
     def __init__(
-        self, account: str, make_store: Callable[[], Store], terms: Terms, *, without_store: float | None = None
+        self, account: str | None, make_store: Callable[[], Store], terms: Terms, *, without_store: float | None = None
     ) -> None:
         self._without_store = without_store
         self.is_optional = False
-        self._account = account
+        self.is_of_project = account is None
         self._make_store = make_store
         self._store = make_store()
         self.terms = terms
@@ -80,7 +81,7 @@ class Exchange:
 
     def __repr__(self) -> str:
         state = "open" if self._tasks.is_open else "closed"
-        return f"<Exchange {state}, account {self._account!r} in {self._store.label}>"
+        return f"<Exchange {state}, account {self.account!r} in {self._store.label}>"
 
     def make_limiter(self, name: str, limit: int, *, reserve: float, binding: LoopBinding) -> SharedLimiter:
         """Return a new limiter, whose questions are asked from now on."""
@@ -96,9 +97,28 @@ class Exchange:
         return self._store
 
     @property
-    def account(self) -> str:
-        """The name of the account."""
-        return self._account
+    def account(self) -> str | None:
+        """The name of the account; None until it is known."""
+        return self._conversation.account
+
+    def note_account(self, name: str) -> None:
+        """Name the account after a client's project, unless it has a name of its own.
+
+        Args:
+            name: The name of the project's account.
+
+        Raises:
+            ConfigurationError: The account is that of another project.
+        """
+        if not self.is_of_project or name == self.account:
+            return
+        if self.account is not None:
+            raise ConfigurationError(
+                f"Limits.shared: these limits are those of {self.account}, and the client's project is {name}; make"
+                " Limits for each project, or name by account=... what the cloud counts together"
+            )
+        self._conversation.account = name
+        self.wake(-math.inf)
 
     @property
     def statistics(self) -> SharedStatistics:
@@ -107,7 +127,7 @@ class Exchange:
         last = conversation.last
         now = 0.0 if loop is None or loop.is_closed() else loop.time()
         return SharedStatistics(
-            account=self._account,
+            account=self.account,
             store=self._store.label,
             unreachable_for=self._outage.lasts(now),
             error=self._outage.error,
@@ -159,6 +179,11 @@ class Exchange:
                 "Limits.shared: expected an open client that was given these limits, for it asks the store; "
                 "make calls inside `async with`"
             )
+        if self.account is None:
+            raise ConfigurationError(
+                "Limits.shared: expected the project's id to be known; make a call of the client first, or name the"
+                " account: account=..."
+            )
 
     def wake(self, at: float) -> None:
         """Ask at a time by the loop's clock, if not earlier."""
@@ -206,7 +231,7 @@ class Exchange:
         """Start the task again if it ended though a client is open: somebody cancelled it, or we made a mistake."""
         if not self._is_needed(task):
             return
-        _log.error("the task that asks for the shared limits of account %r ended: it is started again", self._account)
+        _log.error("the task that asks for the shared limits of account %r ended: it is started again", self.account)
         task.get_loop().call_later(_PAUSE_REFUSED, self._start_again, task)
 
     def _start_again(self, task: asyncio.Task[None]) -> None:

@@ -202,7 +202,13 @@ def test_the_environment_names_the_store_and_the_account() -> None:
 
 def test_an_account_without_a_name_is_that_of_the_endpoint_and_the_project() -> None:
     settings = read_environment(SETTINGS | {"BMS_LIMITS": "machine"})
-    assert settings.limits_account == "bms.example.com/p-1"
+    assert settings.limits_account is None
+
+    async def main() -> None:
+        async with BmsClient.from_settings(settings, transport=Gateway()) as bms:
+            assert repr(bms.limits).startswith("<Limits of account 'bms.example.com/p-1' in ")
+
+    run_virtually(main)
 
 
 def test_limits_that_are_given_go_before_the_environment() -> None:
@@ -217,12 +223,12 @@ def test_limits_that_are_given_go_before_the_environment() -> None:
     [
         ({"bms_limits": "machine", "bms_limits_account": "a"}, {}, ("machine", "a")),
         ({}, {"BMS_LIMITS": "machine", "BMS_LIMITS_ACCOUNT": "b"}, ("machine", "b")),
-        ({"bms_limits": "sqlite:///x/y"}, {"BMS_LIMITS": "machine"}, ("sqlite:///x/y", "bms.example.com/p-1")),
-        ({}, {}, (None, "bms.example.com/p-1")),
+        ({"bms_limits": "sqlite:///x/y"}, {"BMS_LIMITS": "machine"}, ("sqlite:///x/y", None)),
+        ({}, {}, (None, None)),
     ],
 )
 def test_a_cloud_names_its_store_and_the_environment_one_for_all_others(
-    tmp_path: Path, cloud: Mapping[str, str], environment: Mapping[str, str], expected: tuple[str | None, str]
+    tmp_path: Path, cloud: Mapping[str, str], environment: Mapping[str, str], expected: tuple[str | None, str | None]
 ) -> None:
     file = tmp_path / "clouds.yaml"
     lines = [f"    {key}: {value}" for key, value in cloud.items()]
@@ -294,7 +300,7 @@ async def test_sockets_and_several_hosts_are_stores_too(store: str, label: str) 
     assert exchange.store.label == label
 
 
-@pytest.mark.parametrize("account", ["", "a\nb", "x" * 201, None, 7])
+@pytest.mark.parametrize("account", ["", "a\nb", "x" * 201, 7])
 def test_what_is_no_name_of_an_account_is_refused(account: str) -> None:
     with pytest.raises(ConfigurationError, match=r"account=.*expected a name of 1 to 200 printable characters"):
         Limits.shared("machine", account=account)
