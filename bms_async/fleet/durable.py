@@ -125,7 +125,7 @@ class DurableBatch:
         self._on_answer = on_answer
         self._written = 0
         self._logging = anyio.Lock()
-        self._is_refusal_logged = True
+        self._is_refusal_logged = self._is_unsent = True
         self._is_being_sent = self._is_marking = False
         self._shields: set[anyio.CancelScope] = set()
         self._ends_at = math.inf
@@ -155,8 +155,8 @@ class DurableBatch:
         return self._tracker.to_verify
 
     def withdraw(self) -> None:
-        """Keep the batch from being sent, if it was not."""
-        if self._batch.in_doubt:
+        """Keep the batch from being sent, if it was not, or was surely refused and waits to be sent again."""
+        if self._batch.in_doubt or not self._is_unsent:
             return
         self._withdrawn = BatchWithdrawnError("withdrawn before it was sent")
         # A cancellation while it is marked as sent might come only after it was handed to the transport.
@@ -214,6 +214,8 @@ class DurableBatch:
             # Without a slot of the limit, which others may need.
             self._check_gate()
             await self._submitter.send(batch, self.sent_or_failed)
+            # What became of it is known from here on, and is not to be found out again.
+            self._is_unsent = False
             if self._withdrawn is not None and not batch.in_doubt:
                 raise self._withdrawn
         elif job is not None:

@@ -42,6 +42,7 @@ class Journal:
 
     Attributes:
         refusal: Why the store could not be used, where asking again would not have helped; None if that never was so.
+        status_changes: How often it was changed in this process what may happen to a run.
     """
 
     def __init__(self, make: Callable[[], JournalStore]) -> None:
@@ -55,6 +56,8 @@ class Journal:
         self._failure: Exception | None = None
         self.refusal: JournalError | None = None
         self._changed: asyncio.Event | None = None
+        self.status_changes = 0
+        self._status_changed: asyncio.Event | None = None
 
     @property
     def label(self) -> str:
@@ -131,6 +134,30 @@ class Journal:
         changed = self._changed = self._changed or asyncio.Event()
         with anyio.move_on_after(timeout):
             await changed.wait()
+
+    def notify_status(self) -> None:
+        """Wake all who wait for a change of the journal, and for one of what may happen to a run, in this process."""
+        self.status_changes += 1
+        changed, self._status_changed = self._status_changed, None
+        if changed is not None:
+            changed.set()
+        self.notify()
+
+    async def wait_for_status(self, since: int, timeout: float) -> int:
+        """Wait until it was changed in this process what may happen to a run, or for a time.
+
+        Args:
+            since: How many such changes the caller knows.
+            timeout: Seconds.
+
+        Returns:
+            How many there were.
+        """
+        if self.status_changes == since:
+            changed = self._status_changed = self._status_changed or asyncio.Event()
+            with anyio.move_on_after(timeout):
+                await changed.wait()
+        return self.status_changes
 
     async def _try_for(self, patience: float, attempt: Callable[[], Awaitable[T]]) -> T:
         ends_at = anyio.current_time() + patience

@@ -137,6 +137,7 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
         standing: How far its rollout is, encoded by whoever plans it; None without a rollout.
         held: How many of its batches a worker holds.
         unready: How many servers their workers hold the outcomes of back until these are ready.
+        sent: How many servers were sent, were not refused, and have no outcome yet.
     """
 
     id: str
@@ -163,6 +164,7 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
     standing: bytes | None = None
     held: int = 0
     unready: int = 0
+    sent: int = 0
 
 
 class NewBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -217,6 +217,14 @@ class DurableRun:
         return self._kept.held
 
     @property
+    def under_way(self) -> int:
+        """How many of its servers were sent, were not refused, and have no outcome yet, whoever follows them.
+
+        It is 0 in a run of `get` or `list` until `refresh` has read it.
+        """
+        return self._kept.sent
+
+    @property
     def progress(self) -> Progress:
         """The progress over all workers."""
         kept = self._kept
@@ -342,7 +350,7 @@ class DurableRun:
         if kept is None:
             raise JournalError(f"the run {self.key!r}: expected it in the journal, but it was deleted")
         self._kept = kept
-        self._journal.notify()
+        self._journal.notify_status()
 
     def wake(self) -> None:
         """Wake whoever waits in this process for a change of the journal."""

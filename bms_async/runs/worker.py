@@ -353,8 +353,10 @@ class Worker:
         self._wake.set()
 
     async def _renew_leases(self) -> None:
+        seen = self._journal.status_changes
         while True:
-            await anyio.sleep(RENEW_EVERY)
+            # A pause or an end that comes from this process is heeded at once, those of others with the next renewal.
+            seen = await self._journal.wait_for_status(seen, RENEW_EVERY)
             before, plans = dict(self._held), list(self._plans.values())
             try:
                 claims = [held.claim for held in before.values()] + [plan.claim for plan in plans]
@@ -382,15 +384,14 @@ class Worker:
             return
         if found[1] in ENDING:
             held.work.stop()
-        if found[1] is not RunStatus.OPEN and held.waits:
+        if found[1] is not RunStatus.OPEN:
             held.work.withdraw()
 
     async def drain(self) -> None:
         """Claim nothing more, and wait a moment for the responses of what was just sent."""
         self._is_closing = True
         for held in self._held.values():
-            if held.waits:
-                held.work.withdraw()
+            held.work.withdraw()
         with anyio.move_on_after(SEND_GRACE):
             while any(held.work.is_being_sent for held in self._held.values()):  # noqa: ASYNC110 - for a moment only
                 await anyio.sleep(_SEND_PAUSE)

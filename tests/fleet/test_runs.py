@@ -437,6 +437,29 @@ def test_a_cancelled_run_skips_what_was_not_asked_for_and_sees_the_rest_to_its_e
     run_virtually(main)
 
 
+@pytest.mark.parametrize("how", ["batch", "each"])
+def test_a_cancelled_run_does_not_wait_for_what_the_cloud_refused(how: str) -> None:
+    async def main() -> None:
+        async with simulated(servers=30, seed=1) as sim:
+            operation = "servers.stop" if how == "batch" else "servers.rename"
+            sim.cloud.faults.append(
+                Script([ScriptedFault(operation=operation, nth=1, fault=Throttled(retry_after=60))])
+            )
+            if how == "batch":
+                run = sim.bms.fleet.stop(sim.ids)
+            else:
+                run = sim.bms.fleet.each(sim.ids[:1], lambda server_id: sim.bms.servers.rename(server_id, "new"))
+            await advance(5)
+            assert run.progress.submitted == (30 if how == "batch" else 0)
+            run.cancel()
+            report = await run
+            assert anyio.current_time() < 6
+            assert set(states(report.outcomes)) == {S.SKIPPED}
+            assert sim.arrived(operation) == 1
+
+    run_virtually(main)
+
+
 def test_a_run_that_is_let_go_ends_at_once_with_what_is_known() -> None:
     async def main() -> None:
         async with simulated(servers=6000, limits=FIVE_BATCHES, job_seconds=(1, 200)) as sim:

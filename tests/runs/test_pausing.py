@@ -7,8 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bms_async import Limits, OutcomeState, RunStatus
-from bms_async.simulator import Answer, CutAfter
+from bms_async import DurableRun, Limits, OutcomeState, Rollout, RunStatus
+from bms_async.simulator import Answer, CutAfter, Throttled
 
 from ._virtual import Site, at_a_site, kill
 
@@ -150,5 +150,126 @@ def test_a_cancelled_run_needs_no_worker_for_what_a_dead_one_had_not_sent(tmp_pa
         await run.cancel()
         assert run.ended is not None
         assert (await run).by_state[OutcomeState.SKIPPED] == len(site.ids)
+
+    at_a_site(tmp_path, main)
+
+
+REFUSED = Throttled(retry_after=60)
+
+
+async def until_nobody_holds(run: DurableRun) -> None:
+    while (await run.refresh()).held:  # noqa: ASYNC110 - the journal is another process's, too
+        await anyio.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", ["paused", "cancelled"])
+def test_a_batch_that_the_cloud_refused_is_withdrawn_as_soon_as_its_run_is(tmp_path: Path, how: str) -> None:
+    async def main(site: Site) -> None:
+        site.cloud.faults.add("servers.stop", REFUSED)
+        client = await site.client()
+        run = await client.runs.stop(site.ids, key="k")
+        await anyio.sleep(6)
+        assert site.calls("servers.stop") == 1
+        await (run.pause() if how == "paused" else run.cancel())
+        with anyio.fail_after(1):
+            await until_nobody_holds(run)
+        assert run.under_way == 0
+        if how == "paused":
+            await anyio.sleep(300)
+            assert site.calls("servers.stop") == 1
+            await run.resume()
+        report = await run
+        # It was refused, so what is asked for once more is asked for once.
+        assert site.calls("servers.stop") == (2 if how == "paused" else 1)
+        state = OutcomeState.SUCCEEDED if how == "paused" else OutcomeState.SKIPPED
+        assert report.by_state[state] == 30
+
+    at_a_site(tmp_path, main)
+
+
+def test_a_refused_batch_of_a_run_that_another_process_pauses_is_withdrawn_with_the_next_lease(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        site.cloud.faults.add("servers.stop", REFUSED)
+        client, elsewhere = await site.client(), await site.client()
+        await client.runs.stop(site.ids, key="k")
+        await anyio.sleep(6)
+        run = await elsewhere.runs.get("k")
+        await run.pause()
+        with anyio.fail_after(8):
+            await until_nobody_holds(run)
+
+    at_a_site(tmp_path, main)
+
+
+def test_what_was_refused_in_a_paused_rollout_is_not_under_way(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        site.cloud.faults.add("servers.reboot", REFUSED)
+        client = await site.client()
+        run = await client.runs.reboot(site.ids, key="k", rollout=Rollout(max_unavailable=5))
+        await anyio.sleep(6)
+        await run.pause()
+        await anyio.sleep(1)
+        # The plan itself stays with its worker.
+        assert (await run.refresh()).held == 1
+        assert run.under_way == 0
+        assert run.progress.in_flight == 5
+
+    at_a_site(tmp_path, main)
+
+
+def test_a_withdrawn_call_gives_its_slot_back_and_spends_none(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        site.cloud.faults.add("servers.stop", REFUSED)
+        limits = Limits({"servers.stop": 2})
+        client = await site.client(limits=limits)
+        run = await client.runs.stop(site.ids, key="k")
+        await anyio.sleep(6)
+        await run.pause()
+        await anyio.sleep(200)
+        await run.resume()
+        await run
+        await anyio.sleep(60)
+        statistics = limits["servers.stop"].statistics()
+        assert statistics.calls == site.calls("servers.stop") == 2
+        assert statistics.free == statistics.capacity
+
+    at_a_site(tmp_path, main, limits={"servers.stop": 2})
+
+
+def test_only_a_batch_with_no_answer_yet_is_waited_for(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        client = await site.client()
+        run = await client.runs.reboot(site.ids, key="k")
+        await anyio.sleep(0.6)
+        assert site.calls("servers.reboot") == 1
+        await run.pause()
+        await anyio.sleep(0.2)
+        assert (await run.refresh()).under_way == 30
+        report = await run
+        assert report.by_state[OutcomeState.SUCCEEDED] == 30
+        assert site.calls("servers.reboot") == 1
+
+    at_a_site(tmp_path, main, latency=(0.5, 0.5))
+
+
+def test_without_the_look_at_a_change_of_status_a_refused_batch_stays_with_its_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: what is withdrawn at once is withdrawn by this look."""
+
+    async def only_sleep(_: object, since: int, timeout: float) -> int:
+        await anyio.sleep(timeout)
+        return since
+
+    monkeypatch.setattr("bms_async.journal.Journal.wait_for_status", only_sleep)
+
+    async def main(site: Site) -> None:
+        site.cloud.faults.add("servers.stop", REFUSED)
+        client = await site.client()
+        run = await client.runs.stop(site.ids, key="k")
+        await anyio.sleep(6)
+        await run.pause()
+        await anyio.sleep(1)
+        assert (await run.refresh()).held == 1
 
     at_a_site(tmp_path, main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -21,7 +21,7 @@ from bms_async.journal.statements import Row, Statement, Transaction, Value, ask
 
 from .leaders import hold_lead
 
-_READ_BESIDE = ("counts", "held", "unready")
+_READ_BESIDE = ("counts", "held", "unready", "sent")
 _FIELDS = tuple(name for name in KeptRun.__struct_fields__ if name not in _READ_BESIDE) + Counts.__struct_fields__
 _COLUMNS = ", ".join({"key": "run_key", "unknown": "unknown_count"}.get(field, field) for field in _FIELDS)
 
@@ -173,12 +173,15 @@ def read_run(run: str) -> Transaction[KeptRun | None]:
     rows = yield from ask(f"SELECT {_COLUMNS} FROM bms_async_runs WHERE id = $1", run)
     if not rows:
         return None
-    ((held, unready),) = yield from ask(
-        "SELECT count(*), CAST(coalesce(sum(unready), 0) AS bigint) FROM bms_async_batches "
-        "WHERE run = $1 AND owner IS NOT NULL AND lease >= bms_now()",
+    # What was sent has an owner until it has ended, also one that has died.
+    held, unready = "CASE WHEN lease >= bms_now() THEN 1 ELSE 0 END", "CASE WHEN lease >= bms_now() THEN unready END"
+    sums = (held, unready, "CASE WHEN state IN ('sending', 'watching') THEN servers END")
+    columns = ", ".join(f"CAST(coalesce(sum({each}), 0) AS bigint)" for each in sums)
+    (counts,) = yield from ask(
+        f"SELECT {columns} FROM bms_async_batches WHERE run = $1 AND owner IS NOT NULL",
         run,
     )
-    return _read_run(rows[0], held=int(held or 0), unready=int(unready or 0))
+    return _read_run(rows[0], beside=dict(zip(("held", "unready", "sent"), counts, strict=True)))
 
 
 def read_first_batch(run: str) -> Transaction[tuple[BatchState, str | None, bool] | None]:
@@ -297,7 +300,7 @@ def delete_ended(age: float, place: str | None, prefix: str = "") -> Transaction
     return len(rows)
 
 
-def _read_run(row: Row, *, held: int = 0, unready: int = 0) -> KeptRun:
+def _read_run(row: Row, *, beside: Mapping[str, Value] | None = None) -> KeptRun:
     values = dict(zip(_FIELDS, row, strict=True))
     counts = {state: values.pop(state) for state in Counts.__struct_fields__}
-    return msgspec.convert({**values, "counts": counts, "held": held, "unready": unready}, KeptRun)
+    return msgspec.convert({**values, "counts": counts, **(beside or {})}, KeptRun)
