@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bms_async.errorcodes import Remedy, explain
-from bms_async.errors import ApiError, BmsError, CallError, ServerStateError, SubJobFailedError
+from bms_async.errors import ApiError, BmsError, CallError, FleetError, ServerStateError, SubJobFailedError
 from bms_async.errors.jobs import describe_failure
 from bms_async.models import Job, JobStatus, SubJob
 from bms_async.redaction import shown_text
@@ -75,10 +75,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def reason(self) -> str:
-        """The key that failures are counted by: the code, else the class of the error, else the state."""
+        """The key that failures are counted by: the code, else the class of the error, else the state.
+
+        It is the state also for a plain `FleetError`, whose class says less: what is skipped is counted by one word.
+        """
         if self.code:
             return str(self.code)
-        return type(self.error).__name__ if self.error else self.state.value
+        if self.error is None or type(self.error) is FleetError:
+            return self.state.value
+        return type(self.error).__name__
 
     @property
     def seconds(self) -> float | None:

@@ -125,5 +125,5 @@ def test_a_name_that_leaves_no_room_is_cut_and_an_id_is_not() -> None:
 
 
 def test_reasons_have_no_names_of_classes() -> None:
-    words = [shown_code(code) for code in ("FleetError", "NotReadyError", "GroupBlockedError", "BMS.0037", "Odd.Error")]
-    assert words == ["not done", "not ready", "group blocked", "BMS.0037", "Odd.Error"]
+    words = [shown_code(code) for code in ("SKIPPED", "NotReadyError", "GroupBlockedError", "BMS.0037", "Odd.Error")]
+    assert words == ["skipped", "not ready", "group blocked", "BMS.0037", "Odd.Error"]

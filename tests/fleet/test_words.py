@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bms_async import ApiError, JobLostError, OutcomeState, ServerStateError
+from bms_async import ApiError, FleetError, FleetTimeoutError, JobLostError, OutcomeState, ServerStateError
 from bms_async.fleet.outcome import Outcome, code_of_error, judge_refusal, judge_sub_job
 from bms_async.models import JobStatus, SubJob
 from bms_async.simulator import Answer, Fault
@@ -150,3 +150,27 @@ def test_what_failed_before_it_came_to_a_server_says_nothing_of_an_earlier_reque
         for in_doubt in (True, False)
     ]
     assert judged == [OutcomeState.UNKNOWN, OutcomeState.FAILED, OutcomeState.FAILED, OutcomeState.FAILED]
+
+
+def test_what_was_skipped_is_counted_by_one_word_whether_or_not_it_is_said_why() -> None:
+    plain = FleetError("servers.stop: not sent, since the run was aborted", code=None, server_ids=())
+    reasons = {Outcome(server_id="a", state=S.SKIPPED, error=error).reason for error in (None, plain)}
+    assert reasons == {"SKIPPED"}
+    late = FleetTimeoutError("servers.stop: not sent in time", code=None, server_ids=())
+    assert Outcome(server_id="a", state=S.SKIPPED, error=late).reason == "FleetTimeoutError"
+
+
+def test_a_report_names_the_servers_that_an_abort_skipped_by_that_word() -> None:
+    async def main() -> None:
+        async with simulated(servers=20) as sim:
+            say(sim, "servers.stop", 400, {"error": {"code": "BMS.0006", "message": "no"}})
+            report = await sim.bms.fleet.stop(sim.ids, wave_size=4, abort_above=0)
+            assert report.aborted
+            # Three more were refused with the batch of the one that failed.
+            assert report.by_code == {"SKIPPED": 16, "BMS.0006": 4}
+            with pytest.raises(ExceptionGroup) as raised:
+                report.raise_for_failures()
+            texts = [str(error) for error in raised.value.exceptions]
+            assert any(text.startswith("servers.stop: SKIPPED: 16 servers, ") for text in texts)
+
+    run_virtually(main)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bms_async import ApiError, BmsError, JobError, JobFailedError
+from bms_async import ApiError, BmsError, JobError, JobFailedError, OutcomeState
 from bms_async.redaction import shown_text
 
 from .texts import strip_control_chars
@@ -19,11 +19,12 @@ __all__ = ["CloudMessage", "message_of", "message_of_error", "message_of_job", "
 _MAX_LENGTH = 300
 _ERROR = re.compile(r"(?<=[a-z])Error")
 _WORDS: Final[Mapping[str, str]] = {
-    "FleetError": "not done",
     "TransportError": "no answer",
     "InvalidRequestError": "unfit",
 }
 """What errors without a code are called, where their names say too little."""
+
+_STATES: Final = frozenset(OutcomeState.__members__)
 
 
 class CloudMessage(NamedTuple):
@@ -48,11 +49,13 @@ class CloudMessage(NamedTuple):
 
 
 def shown_code(code: str) -> str:
-    """Return a reason for people: the cloud's code as it is, and the name of an error in words.
+    """Return a reason for people: the cloud's code as it is, the name of an error in words, and a state as elsewhere.
 
     Args:
         code: The code of a `Reason`.
     """
+    if code in _STATES:
+        return code.lower()
     if not _ERROR.search(code) or not code.isalpha():
         return strip_control_chars(code)
     return _WORDS.get(code) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", code.removesuffix("Error")).lower()

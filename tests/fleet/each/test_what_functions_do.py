@@ -228,7 +228,7 @@ def test_a_timeout_before_anything_was_sent_fails_and_one_after_it_is_unknown() 
             outcomes = await outcomes_of(sim, call)
             assert (outcomes[0].state, sim.arrived("servers.rename")) == (S.UNKNOWN, 99)
             assert [each.state for each in outcomes[1:]] == [S.SUCCEEDED] * 98 + [S.FAILED] * 3
-            assert {outcome.reason for outcome in outcomes if outcome.state is S.FAILED} == {"FleetError"}
+            assert {outcome.reason for outcome in outcomes if outcome.state is S.FAILED} == {"FAILED"}
 
     run_virtually(main)
 
