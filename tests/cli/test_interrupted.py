@@ -97,8 +97,8 @@ def test_ctrl_c_once_pauses_a_run_at_once_and_waits_for_what_is_under_way(
 
     def sample_and_press(display: Display) -> None:
         sample(display)
-        if display.under_way() and not presses:
-            presses.append(display.under_way())
+        if display._run.under_way and not presses:
+            presses.append(display._run.under_way)
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Display, "sample", sample_and_press)
@@ -127,7 +127,7 @@ def test_ctrl_c_once_waits_for_what_is_under_way_and_says_how_to_ask_for_the_res
     assert f"{ended}/300" in text
     assert f"{300 - ended} skipped" in text
     assert "UNKNOWN" not in text
-    assert "SKIPPED: Nothing was done to it: the run ended before its turn." in text
+    assert "skipped: Nothing was done to it: the run ended before its turn." in text
     file = text.partition("bms reboot --file ")[2].split()[0]
     plan, *_ = healthy_cloud("reboot", "--file", file, "--plan", "--json").json
     assert plan["servers"] == 300 - ended
@@ -143,7 +143,7 @@ def test_a_run_in_memory_is_let_go_by_the_second_ctrl_c_and_its_jobs_can_be_watc
         text = terminal.text
     assert "reboot: 40 servers of project" in text
     assert "no longer waiting for 20 under way, whose jobs go on in the cloud" in text
-    assert "UNKNOWN: The job was accepted, and the run did not wait for it; it continues in the cloud." in text
+    assert "unknown: The job was accepted, and the run did not wait for it; it continues in the cloud." in text
     assert "20 servers may have been rebooted. To ask again for the others only:" in text
     assert "| bms reboot -" in text
     job_id = text.partition("bms jobs watch ")[2].split()[0]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,8 +18,8 @@ import pytest
 
 from bms_async import DurableRun, DurableRuns, RunStatus
 from bms_async.cli.access.cloud import OpenClient
-from bms_async.cli.following import follow
-from bms_async.cli.following.journaled import KeptRun
+from bms_async.cli.following import follow, journaled
+from bms_async.cli.following.journaled import KeptRun, WatchedRun
 from bms_async.cli.following.not_as_asked import NotAsAsked
 from bms_async.cli.runs import run_texts
 from bms_async.cli.runs.run_texts import TABLE
@@ -213,21 +216,95 @@ def test_a_signal_that_comes_while_a_run_is_written_down_leaves_it_paused(
     assert arrived(bms, "servers.stop") == before
 
 
-def test_leaving_a_run_that_is_watched_leaves_it_alone(bms: Bms) -> None:
+def words(text: str) -> str:
+    """What is said, however it is folded."""
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def leaves_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches presses Ctrl-C once it is said that no process works on the run."""
+    take = WatchedRun.take_news
+    # Without the pause that a run may have between two batches.
+    monkeypatch.setattr(journaled, "_LONELY_AFTER", 0.0)
+
+    def take_and_press(run: WatchedRun, now: float) -> str:
+        if news := take(run, now):
+            signal.raise_signal(signal.SIGINT)
+        return news
+
+    monkeypatch.setattr(WatchedRun, "take_news", take_and_press)
+
+
+@pytest.mark.usefixtures("leaves_when_it_is_told")
+def test_a_run_that_is_watched_and_that_nobody_carries_says_so_and_is_left_alone(bms: Bms) -> None:
     detach(bms, "stop", "rack-7" if len(bms.ids("rack-7")) == 40 else "rack-0", "alone")
-    with bms.on_a_terminal("runs", "watch", "alone", columns=200) as terminal:
-        terminal.wait_for_text("no worker holds a batch of it")
-        terminal.send("\x03")
-        assert terminal.end() == 130
-        assert "the run goes on as before" in terminal.text
+    watched = bms("runs", "watch", "alone")
+    assert watched.code == 130
+    said = "no process works on this run: 40 servers left; `bms stop --resume alone` or `bms worker` goes on"
+    assert said in words(watched.err)
+    assert "interrupted; 0 asked" in watched.err
+    assert "the run goes on as before" in watched.err
     assert bms.run("alone")["status"] == "open"
 
 
+def leave_as_killed(bms: Bms, *, lease: str) -> None:
+    """Leave the only batch of the only run as a process does that is killed before it has the answer."""
+    with closing(sqlite3.connect(bms.journal)) as connection, connection:
+        connection.execute(
+            "UPDATE bms_async_batches SET state = 'sending', is_counted = 1, owner = 'gone:1:x', fence = 1, "
+            f"lease = {lease}"
+        )
+        connection.execute("UPDATE bms_async_runs SET unsent = 0, in_flight = servers, submitted = servers")
+
+
+@pytest.mark.usefixtures("leaves_when_it_is_told")
+def test_a_run_whose_process_was_killed_says_what_is_open_and_what_ends_it(bms: Bms) -> None:
+    detach(bms, "reboot", "rack-1", "lost")
+    leave_as_killed(bms, lease=str(time.monotonic() + 15))
+    held = bms("runs", "cancel", "lost")
+    assert (held.code, "40 servers under way, which another process follows to the end" in words(held.err)) == (0, True)
+    bms.bury()
+    cancelled = bms("runs", "cancel", "lost")
+    assert (cancelled.code, bms.run("lost")["status"], bms.run("lost")["in_flight"]) == (0, "ending", 40)
+    said = (
+        "no process follows the 40 servers under way, and until one does, the run does not end;"
+        " `bms reboot --resume lost` sees to that, and asks for nothing more"
+    )
+    assert f"nothing more is asked for; {said}" in words(cancelled.err)
+    watched = bms("runs", "watch", "lost")
+    assert (watched.code, said in words(watched.err)) == (130, True)
+    assert "no process works on it" in watched.err
+
+
+def test_a_run_that_nobody_carries_and_that_has_nothing_under_way_is_ended_by_its_cancellation(bms: Bms) -> None:
+    detach(bms, "stop", "rack-1", "over")
+    with closing(sqlite3.connect(bms.journal)) as connection, connection:
+        # As a worker leaves it that was killed when the threshold was passed.
+        connection.execute("UPDATE bms_async_runs SET status = 'aborted', aborted = 'too many'")
+    assert bms.run("over")["status"] == "ending"
+    cancelled = bms("runs", "cancel", "over")
+    assert (cancelled.code, cancelled.err.count("\n")) == (0, 1)
+    assert cancelled.out == "over: stop, aborted, 40 of 40 servers ended\n"
+
+
+def test_watching_a_run_that_has_ended_says_how_long_it_took(bms: Bms) -> None:
+    detach(bms, "stop", "rack-1", "long-ago")
+    assert bms("runs", "cancel", "long-ago").code == 0
+    with closing(sqlite3.connect(bms.journal)) as connection, connection:
+        connection.execute("UPDATE bms_async_runs SET created = ended - 3725")
+    assert " in 1:02:05: 40 skipped" in words(bms("runs", "watch", "long-ago").out)
+    assert bms("runs", "watch", "long-ago", "--json").json[-1]["seconds"] == 3725
+    # And so where the key is that of a run that has ended.
+    again = bms("stop", "--tag", "rack-1", "--yes", "--key", "long-ago", "--json")
+    assert again.json[-1]["seconds"] == 3725
+
+
 @pytest.mark.parametrize(
-    ("held", "seconds", "left"), [(0, 0.0, "4 servers left. "), (1, 10.0, "2 servers left, and 2 under way, ")]
+    ("sent", "seconds", "left"), [(0, 0.0, "4 servers left. "), (2, 10.0, "2 servers left, and 2 under way, ")]
 )
-def test_ctrl_c_does_not_wait_for_a_batch_that_was_refused_and_that_nobody_holds(
-    held: int, seconds: float, left: str, capsys: pytest.CaptureFixture[str]
+def test_ctrl_c_does_not_wait_for_a_batch_that_was_refused(
+    sent: int, seconds: float, left: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def do_nothing() -> None: ...
 
@@ -237,8 +314,8 @@ def test_ctrl_c_does_not_wait_for_a_batch_that_was_refused_and_that_nobody_holds
     async def main() -> None:
         run = SimpleNamespace(
             progress=progress_of(14, submitted=12, in_flight=2, succeeded=10),
-            status=RunStatus.PAUSED, held=held, ended=None, outcomes=Reader, pause=do_nothing, refresh=do_nothing,
-            key="one", action="servers.stop",
+            status=RunStatus.PAUSED, held=1, ended=None, outcomes=Reader, pause=do_nothing, refresh=do_nothing,
+            key="one", action="servers.stop", under_way=sent,
         )  # fmt: skip
         kept = KeptRun(cast("DurableRun", run), lambda _run: 0)
         with anyio.move_on_after(10.0):

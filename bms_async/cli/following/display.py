@@ -174,15 +174,16 @@ class Display:
         first, polls = self._first
         return self.limiter.statistics().calls - first, self.polls.statistics().calls - polls
 
-    def under_way(self) -> int:
-        """Return how many servers were asked for and have no outcome yet."""
-        return count_under_way(self._run.progress) + self._run.progress.to_verify
+    def seconds(self) -> float:
+        """Return how long the run took, or has been followed so far."""
+        seconds = self._run.seconds
+        return anyio.current_time() - self.began if seconds is None else seconds
 
     def seconds_under_way(self) -> float | None:
         """Return in about how many seconds those have ended; None as long as nothing is known of that."""
         if not self.durations.count:
             return None
-        position = RunPosition(0, self.under_way(), self._batch, None, anyio.current_time() - self._last_call[1])
+        position = RunPosition(0, self._run.under_way, self._batch, None, anyio.current_time() - self._last_call[1])
         return estimate_end(position, self.durations, spent=(), capacity=None).seconds
 
     def _ended(self) -> int:
@@ -193,7 +194,7 @@ class Display:
     def _figures(self) -> tuple[str, str, str]:
         """Return the rate, the time so far, and the time to come."""
         progress, now, ended = self._run.progress, anyio.current_time(), self._ended()
-        (since, before), seconds = self._recent[0], now - self.began
+        (since, before), seconds = self._recent[0], self.seconds()
         whole = ended / max(seconds, 0.1)
         rate = _rate((ended - before) / max(now - since, 0.5), whole)
         if self._run.end:

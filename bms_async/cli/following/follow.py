@@ -234,7 +234,7 @@ class Follower:
             is_interrupted=run.is_interrupted,
             aborted=run.aborted,
             unverified=run.unverified,
-            seconds=anyio.current_time() - self._display.began,
+            seconds=self._display.seconds(),
             calls=self._display.calls() if run.is_sent_here else None,
             failed_to=None if kept is None else str(kept),
         )
@@ -259,7 +259,7 @@ class Follower:
     async def _stop_asking(self) -> None:
         await self._stops_asking.wait()
         self._display.stops_asking = True
-        under_way, seconds = self._display.under_way(), self._display.seconds_under_way()
+        under_way, seconds = self._run.under_way, self._display.seconds_under_way()
         about = "" if seconds is None else f" (about {duration(seconds)})"
         waiting = (
             f"waiting for {under_way:,} under way{about}; Ctrl-C again to let go" if under_way else "none is under way"
@@ -270,7 +270,7 @@ class Follower:
     async def _let_go(self) -> None:
         await self._lets_go.wait()
         self._display.stops_asking = True
-        under_way = self._display.under_way()
+        under_way = self._run.under_way
         if under_way and self._run.is_sent_here and self._no_output is None:
             self._say(f"no longer waiting for {under_way:,} under way, whose jobs go on in the cloud")
         self._learning.cancel()
@@ -333,6 +333,8 @@ class Follower:
     async def _show(self) -> None:
         while True:
             self._display.sample()
+            if news := self._run.take_news(anyio.current_time()):
+                self._say(news)
             if self._screen.is_live:
                 await self._screen.draw(self._display.block())
             elif not self._screen.quiet:

@@ -33,8 +33,18 @@ class Followed(Protocol):
         ...
 
     @property
+    def under_way(self) -> int:
+        """How many servers were asked for and have no outcome yet, without those that the cloud refused."""
+        ...
+
+    @property
     def end(self) -> str:
         """In a word how it ended; empty as long as it goes on."""
+        ...
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, where that is not the time for which it was followed; None where it is."""
         ...
 
     @property
@@ -70,6 +80,14 @@ class Followed(Protocol):
     @property
     def failure(self) -> JournalError | None:
         """Why its journal cannot be used any more, so that this process cannot go on with it."""
+        ...
+
+    def take_news(self, now: float) -> str:
+        """Return what there is to say of it just once; empty if nothing is.
+
+        Args:
+            now: The time by the loop's clock, in seconds.
+        """
         ...
 
     def outcomes(self) -> AsyncIterator[Outcome]:
@@ -127,6 +145,7 @@ class MemoryRun:
 
     key = None
     failure = None
+    seconds = None
     notes: Sequence[str] = ()
     is_sent_here = True
 
@@ -141,6 +160,12 @@ class MemoryRun:
     def progress(self) -> Progress:
         """How far it is."""
         return self._run.progress
+
+    @property
+    def under_way(self) -> int:
+        """How many servers were asked for and have no outcome yet."""
+        progress = self._run.progress
+        return count_under_way(progress) + progress.to_verify
 
     @property
     def is_rollout(self) -> bool:
@@ -169,6 +194,10 @@ class MemoryRun:
     def unverified(self) -> int | None:
         """How many outcomes could not be verified."""
         return None if self._run.report is None else self._run.report.unverified
+
+    def take_news(self, now: float) -> str:  # noqa: ARG002 - it is carried out here
+        """Return nothing."""
+        return ""
 
     def outcomes(self) -> AsyncIterator[Outcome]:
         """Iterate over outcomes until it has ended."""

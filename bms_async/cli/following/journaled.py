@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -10,16 +11,18 @@ import anyio
 import msgspec
 
 from bms_async import DurableRun, FleetReport, JournalError, Outcome, OutcomeState, Progress, RunOutcomes, RunStatus
-from bms_async.cli.terminal.again import print_command
+from bms_async.cli.terminal.again import print_command, to_be_pasted
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize, strip_class_names, verb_in
 
-from .followed import count_under_way
 from .not_as_asked import NotAsAsked, name_of_list
 
-__all__ = ["KeptRun", "WatchedRun", "describe_status"]
+__all__ = ["KeptRun", "WatchedRun", "describe_open", "describe_status"]
 
 _LOOK_EVERY = 0.5
+
+_LONELY_AFTER = 3.0
+"""Seconds for which no process holds anything of a run, after which that is said: between two batches none may."""
 
 
 class WatchedRun:
@@ -35,6 +38,8 @@ class WatchedRun:
         self._run = run
         self._reader: RunOutcomes = run.outcomes()
         self._is_stopped = False
+        self._had_ended = run.ended is not None
+        self._lonely_since: float | None = None
 
     @property
     def key(self) -> str:
@@ -45,6 +50,17 @@ class WatchedRun:
     def progress(self) -> Progress:
         """How far it is."""
         return self._run.progress
+
+    @property
+    def under_way(self) -> int:
+        """How many servers were asked for and have no outcome yet, without those that the cloud refused."""
+        return self._run.under_way
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from its beginning to its end; None as long as it has not ended."""
+        run = self._run
+        return None if run.ended is None else (run.ended - run.created).total_seconds()
 
     @property
     def is_rollout(self) -> bool:
@@ -60,13 +76,17 @@ class WatchedRun:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Whether anybody works on it."""
-        if self._run.status is RunStatus.PAUSED:
-            # As long as it goes on, its progress says that it waits for that.
-            return ("paused",) if self.end else ()
-        if self.end or self._run.held or self.is_sent_here:
-            return ()
-        return ("no worker holds a batch of it: `bms worker` starts one",)
+        """Whether a process works on it."""
+        # As long as it goes on, its progress says that it waits for the end of its pause.
+        paused = ("paused",) if self.end and self._run.status is RunStatus.PAUSED else ()
+        return (*paused, "no process works on it") if self._is_left_alone else paused
+
+    @property
+    def _is_left_alone(self) -> bool:
+        """Whether it needs a process to go on, and none has anything of it."""
+        run = self._run
+        needs_one = run.status is not RunStatus.PAUSED or run.under_way > 0
+        return needs_one and not (self.end or run.held or self.is_sent_here)
 
     @property
     def is_interrupted(self) -> bool:
@@ -87,6 +107,18 @@ class WatchedRun:
     def failure(self) -> JournalError | None:
         """Whoever only reads it fails by itself."""
         return None
+
+    def take_news(self, now: float) -> str:
+        """Return how it goes on where no process works on it; once each time that it is left so."""
+        if not self._is_left_alone:
+            self._lonely_since = None
+            return ""
+        if self._lonely_since is None:
+            self._lonely_since = now
+        if now - self._lonely_since < _LONELY_AFTER:
+            return ""
+        self._lonely_since = math.inf
+        return describe_open(self._run)
 
     def outcomes(self) -> AsyncIterator[Outcome]:
         """Iterate over its outcomes, from the first on."""
@@ -168,16 +200,15 @@ class KeptRun(WatchedRun):
         return self._run._journal.refusal  # noqa: SLF001 - no public state of a run
 
     @property
-    def _under_way(self) -> int:
-        # A batch that the cloud refused for the moment counts as sent until it is sent again, which a pause prevents.
-        is_left = self._run.status is RunStatus.PAUSED and not self._run.held
-        return 0 if is_left else count_under_way(self.progress)
+    def seconds(self) -> float | None:
+        """How long it took where it had ended before; else that is the time for which it was carried out here."""
+        return super().seconds if self._had_ended else None
 
     async def stop_asking(self) -> None:
         """Pause it, so that nobody sends a further batch, and wait for what is under way."""
         try:
             await self._run.pause()
-            while self._run.ended is None and self._under_way + self.progress.to_verify:
+            while self._run.ended is None and self._run.under_way:
                 await anyio.sleep(_LOOK_EVERY)
                 await self._run.refresh()
         except JournalError as error:
@@ -198,11 +229,8 @@ class KeptRun(WatchedRun):
             super().print_advice(servers, path)
             return
         key, action = shlex.quote(self.key), verb_in(self._run.action)
-        progress = self.progress
-        skipped = progress.by_state[OutcomeState.SKIPPED]
-        in_flight = self._under_way
-        unsent = (progress.total or 0) - progress.submitted - skipped + count_under_way(progress) - in_flight
-        counts = f"{pluralize(unsent, 'server')} left"
+        progress, in_flight = self.progress, self._run.under_way
+        counts = f"{pluralize((progress.total or 0) - progress.done - in_flight, 'server')} left"
         if in_flight:
             counts += f", and {in_flight:,} under way, whose jobs go on in the cloud"
         if self._failure is None:
@@ -215,6 +243,29 @@ class KeptRun(WatchedRun):
         print_error("to have workers resume it, or to end it:")
         print_command(f"bms runs resume {key}")
         print_command(f"bms runs cancel {key}")
+
+
+def describe_open(run: DurableRun) -> str:
+    """Return what is open of a run that no process works on, and the line that goes on with it.
+
+    Args:
+        run: The run, read a moment ago.
+    """
+    under_way, line = run.under_way, to_be_pasted(f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}")
+    if describe_status(run) == "ending":
+        if not under_way:
+            return f"no process works on this run, and nothing of it is under way; `{_line_of_cancel(run)}` ends it"
+        return (
+            f"no process follows the {pluralize(under_way, 'server')} under way, and until one does, the run does not"
+            f" end; `{line}` sees to that, and asks for nothing more"
+        )
+    left = (run.progress.total or 0) - run.progress.done - under_way
+    asked = f"{under_way:,} under way, " if under_way else ""
+    return f"no process works on this run: {asked}{pluralize(left, 'server')} left; `{line}` or `bms worker` goes on"
+
+
+def _line_of_cancel(run: DurableRun) -> str:
+    return to_be_pasted(f"bms runs cancel {shlex.quote(run.key)}")
 
 
 def describe_status(run: DurableRun) -> str:

@@ -39,7 +39,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         is_interrupted: Whether it was stopped before its end.
         aborted: The reason, if too many failures ended it.
         unverified: How many outcomes could not be verified.
-        seconds: How long it was followed.
+        seconds: How long it took, or was followed.
         calls: How many calls and polls were made for it, None if it was only watched.
         failed_to: The file that has a list of its servers that are not as asked; None if there is none.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -15,12 +16,13 @@ from bms_async.cli.access.settings import read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
-from bms_async.cli.following.journaled import WatchedRun, describe_status
+from bms_async.cli.following.journaled import WatchedRun, describe_open, describe_status
 from bms_async.cli.following.outcomes import TABLE as OUTCOMES
 from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.report_page.live import LivePage, serve_page
+from bms_async.cli.terminal.again import to_be_pasted
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions
@@ -69,7 +71,12 @@ class _Shown(NamedTuple):
 
 
 def _shown_fields(shown: _Shown) -> dict[str, object]:
-    return {**run_fields(shown.run), "held": shown.run.held, "reasons": plain_reasons(shown.failures)}
+    return {
+        **run_fields(shown.run),
+        "in_flight": shown.run.under_way,
+        "held": shown.run.held,
+        "reasons": plain_reasons(shown.failures),
+    }
 
 
 _SHOWN: Final[Table[_Shown]] = TABLE.over(lambda shown: shown.run, _shown_fields)
@@ -190,6 +197,9 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
             write(f"{run_head(run)}\n")
         else:
             rows.add(run)
+        if status is RunStatus.CANCELLED and not was_ended and run.status in {status, RunStatus.ABORTED}:
+            # One that was ending may be ended by this, too.
+            return _print_what_is_open(run)
         if was_ended or run.status is not status:
             print_error(f"the run {strip_control_chars(run.key)} was {describe_status(run)} before, and stays so")
             return Code.FAILED
@@ -202,6 +212,22 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
         return await _for_each(keys, change, rows)(cloud, stop)
 
     return _with_journal(options, work)
+
+
+def _print_what_is_open(run: DurableRun) -> int:
+    """Print what keeps a cancelled run from its end, if anything does, and return the exit code."""
+    if run.ended is not None:
+        return Code.OK
+    if run.held:
+        resume = to_be_pasted(f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}")
+        under_way = pluralize(run.under_way, "server")
+        print_error(
+            f"nothing more is asked for; {under_way} under way, which another process follows to the end. If that has"
+            f" died, `{resume}` takes over after 15 seconds"
+        )
+    else:
+        print_error(f"nothing more is asked for; {describe_open(run)}")
+    return Code.OK
 
 
 def retry_run(key: str, retry: RetryOptions, options: RunsOptions, *, serve: int | None = None) -> int:

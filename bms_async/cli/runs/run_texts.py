@@ -60,7 +60,7 @@ def run_lines(run: DurableRun) -> list[str]:
         run_head(run),
         f"  of project {strip_control_chars(project)} at {strip_control_chars(endpoint)}",
         f"  begun {run.created:%Y-%m-%d %H:%M:%S}{ended} UTC",
-        f"  {progress.submitted:,} asked, {count_under_way(progress):,} in flight{', ' if states else ''}{states}",
+        f"  {progress.submitted:,} asked, {run.under_way:,} in flight{', ' if states else ''}{states}",
     ]
     if run.wave_size is not None:
         lines.append(f"  at most {run.wave_size:,} in flight at once")
