@@ -113,8 +113,11 @@ def test_more_than_one_server_needs_a_yes_where_nobody_can_be_asked(cloud: Bms) 
     assert (ended.code, ended.out) == (2, "")
     assert "\nbms: stop 40 servers of project " in ended.err
     assert "confirm with --yes" in ended.err
-    ended = cloud("stop", "--tag", "rack-999", "-y")
-    assert ended == (0, "", "bms: nothing to do: no server has tag rack-999\n")
+    ended = cloud("stop", "--tag", "rack-99", "-y")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("bms: --tag rack-99: no server has this tag; did you mean rack-")
+    ended = cloud("stop", "--tag", "rack-99", "-y", "--allow-unknown")
+    assert ended == (0, "", "bms: nothing to do: no server has tag rack-99\n")
 
 
 def test_a_dry_run_says_what_it_would_take_and_changes_nothing(cloud: Bms) -> None:

@@ -1,15 +1,16 @@
-"""Going over any number of servers without keeping the event loop."""
+"""Going over any number of servers without keeping the event loop, and without leaving a list half read."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Final, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import Final, TypeVar, cast
 
 import anyio.lowlevel
 
 T = TypeVar("T")
 
-__all__ = ["slowly"]
+__all__ = ["closing", "slowly"]
 
 _AT_ONCE: Final = 500
 
@@ -24,3 +25,12 @@ async def slowly(items: Iterable[T]) -> AsyncIterator[T]:
         if number % _AT_ONCE == 0:
             await anyio.lowlevel.checkpoint()
         yield item
+
+
+def closing(items: AsyncIterable[T]) -> aclosing[AsyncGenerator[T, None]]:
+    """Return a context in which a list is read; once it is left, nothing more of the list is fetched.
+
+    Args:
+        items: The list, which a generator reads.
+    """
+    return aclosing(cast("AsyncGenerator[T, None]", aiter(items)))

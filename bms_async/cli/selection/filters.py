@@ -14,28 +14,31 @@ from typing import Final, NamedTuple, TypedDict
 
 import msgspec
 
-from bms_async import Server, ServerStatus
+from bms_async import Server
 from bms_async.api.bms.server_ids import ShortServer
-from bms_async.cli.terminal.exit import UsageError, print_error
+from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.texts import strip_control_chars
 
-__all__ = ["FilterArguments", "Filters", "Query", "SelectionArguments", "Split", "make_filters", "split"]
+__all__ = [
+    "ALL_PROJECTS",
+    "FilterArguments",
+    "Filters",
+    "Query",
+    "SelectionArguments",
+    "Split",
+    "make_filters",
+    "may_match",
+    "split",
+]
 
 _MAX_LISTS = 8
 """Lists that one command reads; more values of a kind are looked at here."""
 
-_ALL_PROJECTS: Final = "all_granted_eps"
+ALL_PROJECTS: Final = "all_granted_eps"
+"""What stands for all enterprise projects."""
+
 _PATTERN: Final = re.compile(r"[\\^$|?*+()\[\]{}%]")
 """What only a pattern has."""
-
-_MEANT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("ON", "RUNNING", "UP", "STARTED", "POWERED_ON", "OK", "ONLINE"), "ACTIVE"),
-    **dict.fromkeys(("OFF", "STOPPED", "DOWN", "SHUTDOWN", "SHUT_OFF", "POWERED_OFF", "OFFLINE", "HALTED"), "SHUTOFF"),
-    **dict.fromkeys(("FAILED", "FAULTY", "BROKEN", "FAIL"), "ERROR"),
-    **dict.fromkeys(("BUILDING", "CREATING", "NEW"), "BUILD"),
-    **dict.fromkeys(("REBOOTING", "RESTARTING", "RESTART"), "REBOOT"),
-}
-"""What people call the statuses."""
 
 
 class FilterArguments(TypedDict):
@@ -49,6 +52,7 @@ class FilterArguments(TypedDict):
     status: Sequence[str]
     flavor: Sequence[str]
     enterprise_project: str | None
+    allow_unknown: bool
 
 
 class SelectionArguments(FilterArguments):
@@ -80,6 +84,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         statuses: Statuses that it has one of.
         flavors: Flavors, by id or name, that it is of one of.
         enterprise_project: Its enterprise project.
+        allow_unknown: Whether words that no server has are no mistake.
     """
 
     tags: tuple[str, ...] = ()
@@ -90,9 +95,10 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[str, ...] = ()
     flavors: tuple[str, ...] = ()
     enterprise_project: str | None = None
+    allow_unknown: bool = False
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field) for field in self.__struct_fields__)
+        return any(self._parts())
 
     def __str__(self) -> str:
         return strip_control_chars(" and ".join(self._parts()))
@@ -113,9 +119,8 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.zones or server.availability_zone in self.zones)
             and (not self.statuses or str(server.status or "").upper() in self.statuses)
             and (not self.flavors or (flavor is not None and not {flavor.id, flavor.name}.isdisjoint(self.flavors)))
-            and (not self.names or any(_may_match(name, server.name or "") for name in self.names))
-            and self.enterprise_project
-            in {None, _ALL_PROJECTS, server.enterprise_project_id or self.enterprise_project}
+            and (not self.names or any(may_match(name, server.name or "") for name in self.names))
+            and self.enterprise_project in {None, ALL_PROJECTS, server.enterprise_project_id or self.enterprise_project}
         )
 
     def _parts(self) -> Iterator[str]:
@@ -144,13 +149,13 @@ class Split(NamedTuple):
 
 
 def make_filters(typed: FilterArguments) -> Filters:
-    """Return the filters that were typed; print which statuses among them are not documented.
+    """Return the filters that were typed.
 
     Args:
         typed: As click has read them.
 
     Raises:
-        UsageError: One of them is empty, a tag has a comma, or a status is what people call another one.
+        UsageError: One of them is empty, or a tag has a comma.
     """
     project = typed["enterprise_project"]
     spelled: Mapping[str, Sequence[str]] = {
@@ -171,19 +176,16 @@ def make_filters(typed: FilterArguments) -> Filters:
             if "tag" in option and "," in value:
                 each = " ".join(f"{option} {tag.strip()}" for tag in value.split(",") if tag.strip())
                 raise UsageError(f"{option} {value}: a tag has no comma; repeat the option: {each}")
-    statuses = tuple(dict.fromkeys(map(_read_status, typed["status"])))
-    for status in statuses:
-        if status not in ServerStatus.__members__:
-            print_error(f"--status {strip_control_chars(status)}: not a documented status; the cloud is asked for it")
     return Filters(
         tags=_distinct(typed["tag"]),
         any_tags=_distinct(typed["tag_any"]),
         not_tags=_distinct(typed["not_tag"]),
         zones=_distinct(typed["zone"]),
         names=_distinct(typed["name"]),
-        statuses=statuses,
+        statuses=_distinct([_read_status(status) for status in typed["status"]]),
         flavors=_distinct(typed["flavor"]),
         enterprise_project=project,
+        allow_unknown=typed["allow_unknown"],
     )
 
 
@@ -222,8 +224,13 @@ def split(filters: Filters, *, by_flavor: bool = True) -> Split:
     return Split(queries, rest)
 
 
-def _may_match(wanted: str, name: str) -> bool:
-    """Return whether a cloud may find a name by what was typed, which it may take for a regular expression."""
+def may_match(wanted: str, name: str) -> bool:
+    """Return whether a cloud may find a name by what was typed, which it may take for a regular expression.
+
+    Args:
+        wanted: What was typed.
+        name: The name.
+    """
     if _PATTERN.search(wanted):
         return True
     typed, there = _folded(wanted), _folded(name)
@@ -240,15 +247,5 @@ def _distinct(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read_status(typed: str) -> str:
-    """Return a status as the cloud spells it; one that nobody knows is left to the cloud."""
-    status = typed.strip().upper().replace("-", "_")
-    if status in ServerStatus.__members__:
-        return status
-    meant = _MEANT.get(status)
-    if meant is None:
-        from difflib import get_close_matches
-
-        meant = next(iter(get_close_matches(status, ServerStatus.__members__, n=1, cutoff=0.8)), None)
-    if meant is not None:
-        raise UsageError(f"--status {typed}: there is no such status; did you mean {meant}?")
-    return status
+    """Return a status as the cloud spells it."""
+    return re.sub(r"[\s-]+", "_", typed.strip()).upper()

@@ -13,8 +13,9 @@ import msgspec
 
 from bms_async import Server
 from bms_async.api.bms.server_ids import ShortServer
-from bms_async.cli.terminal.exit import UsageError, print_error
-from bms_async.cli.terminal.texts import pluralize, strip_control_chars
+from bms_async.cli.access.slowly import closing
+from bms_async.cli.terminal.exit import print_error
+from bms_async.cli.terminal.texts import pluralize
 
 from .filters import Filters, Query, Split, split
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bms_async.cli.terminal.progress import Screen
 
     from .rollouts import ListedServers
+    from .unused import Unfound
 
 __all__ = ["find_ids", "find_servers", "list_chosen", "show_count"]
 
@@ -49,8 +51,9 @@ async def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PA
 
 
 async def _one_by_one(servers: AsyncIterable[Server]) -> AsyncIterator[Sequence[Server]]:
-    async for server in servers:
-        yield (server,)
+    async with closing(servers) as each:
+        async for server in each:
+            yield (server,)
 
 
 class _Sieve:
@@ -58,20 +61,19 @@ class _Sieve:
 
     Args:
         filters: The filters.
+        unfound: Their words that no server has yet; None where there are no filters.
 
     Attributes:
         came: The flavors that the cloud was asked for and has found, by their ids.
         strange: How many servers the cloud has listed that its own filters should have left out.
-        is_without_tags: Whether servers have come, and none of them with a tag.
     """
 
-    def __init__(self, filters: Filters) -> None:
+    def __init__(self, filters: Filters, unfound: Unfound | None) -> None:
         self._filters = filters
+        self._unfound = unfound
         self._seen: set[str] = set()
         self.came: set[str | None] = set()
         self.strange = 0
-        self.is_without_tags = False
-        self._has_tags = False
 
     def takes(self, server: Server | ShortServer, query: Query, rest: Filters) -> bool:
         """Return whether a server is let through.
@@ -81,8 +83,8 @@ class _Sieve:
             query: What the cloud was asked for.
             rest: What it was not asked for.
         """
-        self._has_tags |= bool(server.tags)
-        self.is_without_tags = not self._has_tags
+        if self._unfound is not None:
+            self._unfound.look_at(server, query)
         if server.id in self._seen:
             return False
         if not self._filters.fits(server):
@@ -94,7 +96,15 @@ class _Sieve:
 
 
 async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[Sequence[S]]:
-    chosen, sieve = split(filters), _Sieve(filters)
+    unfound = None
+    if filters:
+        # A list of all servers does without it.
+        from .unused import Unfound, refuse_unknown_exclusions
+
+        unfound = Unfound(filters)
+        if filters.not_tags:
+            await refuse_unknown_exclusions(read_list, filters)
+    chosen, sieve = split(filters), _Sieve(filters, unfound)
     async for some in _read(read_list, chosen, sieve):
         yield some
     named = tuple(flavor for flavor in filters.flavors if flavor not in sieve.came)
@@ -108,20 +118,17 @@ async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[Se
             f"the cloud was asked for servers with {filters}, and has listed"
             f" {pluralize(sieve.strange, 'server')} without; these are left out"
         )
-    if filters.not_tags and sieve.is_without_tags:
-        tags = strip_control_chars(" or ".join(filters.not_tags))
-        raise UsageError(
-            f"--not-tag: the cloud lists no tag of any of these servers, so nothing says which have {tags}; leave the"
-            " option out, and leave servers out by --except"
-        )
+    if unfound is not None:
+        await unfound.refuse(read_list)
 
 
 async def _read(read_list: _ReadList[S], chosen: Split, sieve: _Sieve) -> AsyncIterator[Sequence[S]]:
     for query in chosen.queries:
-        async for some in read_list(query):
-            taken = [server for server in some if sieve.takes(server, query, chosen.rest)]
-            if taken:
-                yield taken
+        async with closing(read_list(query)) as pages:
+            async for some in pages:
+                taken = [server for server in some if sieve.takes(server, query, chosen.rest)]
+                if taken:
+                    yield taken
 
 
 async def find_ids(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Sequence[str]]:
