@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from anyio import create_task_group, current_time
 from anyio.lowlevel import checkpoint
 
 from bms_async import BmsClient, StaticToken
+from bms_async.api.bms.server_list import PageReader
+from bms_async.cli.access import learning
 from bms_async.cli.access import slowly as in_steps
 from bms_async.cli.access.cloud import OpenClient
-from bms_async.cli.access.known import KnownServers
+from bms_async.cli.access.known import KnownServer, KnownServers
 from bms_async.cli.access.learning import learn_servers
 from bms_async.cli.acting.pairs import read_rows
 from bms_async.cli.following.chosen import look_at
@@ -134,6 +137,39 @@ def test_a_few_servers_are_read_and_many_are_looked_for_in_the_list() -> None:
                 await learn_servers(many, sim.ids[:100])
                 assert sim.arrived("servers.list") == 1
             assert len(many.known) == 100
+
+    run_virtually(main)
+
+
+def test_nothing_of_the_list_is_fetched_any_more_once_all_servers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=3000))
+    given_up: list[int] = []
+    monkeypatch.setattr(PageReader, "cancel", lambda reader: given_up.append(len(reader._fetching)))
+
+    async def given_up_by_then() -> int:
+        given_up.clear()
+        async with sim.client() as bms:
+            await learn_servers(opened(bms), sim.ids[:30])
+            return sum(given_up)
+
+    assert run_virtually(given_up_by_then) > 0
+    # The control: a list that is left to Python is given up at some time after that.
+    monkeypatch.setattr(learning, "closing", lambda items: nullcontext(aiter(items)))
+    assert run_virtually(given_up_by_then) == 0
+
+
+def test_names_and_what_is_known_of_many_servers_are_read_from_few_of_their_fields() -> None:
+    sim = SimulatedCloud(CloudSettings(servers=40))
+
+    async def main() -> None:
+        async with sim.client() as bms:
+            bms.servers.list = None  # type: ignore[method-assign,assignment]
+            cloud = opened(bms)
+            assert await resolve(cloud, Given(Word(f"bms-{number:06}") for number in range(10))) == sim.ids[:10]
+            await learn_servers(cloud, sim.ids)
+            assert cloud.known.get(sim.ids[39]) == KnownServer(
+                "bms-000039", "az-sim-1", "physical.o2.medium", cloud.known.get(sim.ids[0]).tags, "ACTIVE"
+            )
 
     run_virtually(main)
 

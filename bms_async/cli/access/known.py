@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from sys import intern
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from bms_async import Server
 from bms_async.api.bms.server_ids import ShortServer
@@ -15,8 +17,8 @@ from bms_async.models.ids import canonical_id
 __all__ = ["NOTHING_KNOWN", "KnownServer", "KnownServers"]
 
 
-class KnownServer(NamedTuple):
-    """What a list has said of a server.
+class KnownServer(msgspec.Struct, frozen=True, gc=False):
+    """What a list has said of a server; the garbage collector does not look through hundreds of thousands of them.
 
     Attributes:
         name: Its name; empty if it has none.

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
-from bms_async import BmsError, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async import BmsError, InvalidRequestError, NotFoundError, PermissionDeniedError, Server
+from bms_async.api.bms.server_ids import ShortServer
 from bms_async.models.ids import canonical_id
 
-from .slowly import slowly
+from .slowly import closing, one_by_one, slowly
 
 if TYPE_CHECKING:
     from .cloud import OpenClient
 
-__all__ = ["NOBODY", "check_credentials", "learn_all", "learn_servers"]
+__all__ = ["NOBODY", "check_credentials", "learn_all", "learn_servers", "list_briefly"]
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The id of no server, to be read where none is at hand."""
@@ -63,8 +64,25 @@ async def learn_all(cloud: OpenClient) -> None:
         cloud: The client.
     """
     with anyio.move_on_after(_PATIENCE), suppress(BmsError):
-        async for servers in cloud.bms.servers._list_short():  # noqa: SLF001 - the public list reads all fields
-            cloud.known.add_all(servers)
+        async with closing(list_briefly(cloud)) as pages:
+            async for servers in pages:
+                cloud.known.add_all(servers)
+
+
+def list_briefly(
+    cloud: OpenClient, *, name: str | None = None, native: bool = False
+) -> AsyncIterable[Sequence[Server | ShortServer]]:
+    """Return the list of servers, some at a time, with no more of their fields than people call them by.
+
+    Args:
+        cloud: The client.
+        name: The name of those that are listed; None for all.
+        native: Whether the native list of OpenStack is read, which has all fields.
+    """
+    if native:
+        return one_by_one(cloud.bms.nova.servers.list_details(name=name))
+    # The public list reads all fields, which takes three times as long.
+    return cloud.bms.servers._list_short(name=name)  # noqa: SLF001
 
 
 async def check_credentials(cloud: OpenClient, server_id: str = NOBODY, *, native: bool = False) -> None:
@@ -108,13 +126,14 @@ async def _read_each(cloud: OpenClient, ids: Sequence[str], *, native: bool) -> 
 
 async def _look_for(cloud: OpenClient, wanted: set[str], *, native: bool) -> bool:
     """Note servers of the list; return whether all that are wanted would have been found."""
-    bms = cloud.bms
     try:
-        async for server in bms.nova.servers.list_details() if native else bms.servers.list():
-            found = canonical_id(server.id)
-            if found in wanted:
-                wanted.discard(found)
-                cloud.known.add(server)
+        async with closing(list_briefly(cloud, native=native)) as pages:
+            async for servers in pages:
+                for server in servers:
+                    found = canonical_id(server.id)
+                    if found in wanted:
+                        wanted.discard(found)
+                        cloud.known.add(server)
                 if not wanted:
                     break
     except BmsError:

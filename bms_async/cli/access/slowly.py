@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final, TypeVar, cast
 
@@ -10,7 +10,7 @@ import anyio.lowlevel
 
 T = TypeVar("T")
 
-__all__ = ["closing", "slowly"]
+__all__ = ["closing", "one_by_one", "slowly"]
 
 _AT_ONCE: Final = 500
 
@@ -34,3 +34,14 @@ def closing(items: AsyncIterable[T]) -> aclosing[AsyncGenerator[T, None]]:
         items: The list, which a generator reads.
     """
     return aclosing(cast("AsyncGenerator[T, None]", aiter(items)))
+
+
+async def one_by_one(items: AsyncIterable[T]) -> AsyncIterator[Sequence[T]]:
+    """Iterate over a list as over one that comes in pages.
+
+    Args:
+        items: The list, which a generator reads.
+    """
+    async with closing(items) as each:
+        async for item in each:
+            yield (item,)

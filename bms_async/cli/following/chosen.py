@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio.lowlevel
+import msgspec
 
 from bms_async.cli.access.known import KnownServer
 from bms_async.cli.terminal.forms import OutputOptions
@@ -102,7 +103,7 @@ class _Planned(NamedTuple):
 
     def fields(self) -> dict[str, object]:
         fields: dict[str, object] = {"type": "server", "id": self.id}
-        fields |= {name: value for name, value in self.known._asdict().items() if value}
+        fields |= {name: value for name, value in msgspec.structs.asdict(self.known).items() if value}
         return fields | ({"missing": True} if self.is_missing else {})
 
 

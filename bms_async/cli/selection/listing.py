@@ -13,7 +13,7 @@ import msgspec
 
 from bms_async import Server
 from bms_async.api.bms.server_ids import ShortServer
-from bms_async.cli.access.slowly import closing
+from bms_async.cli.access.slowly import closing, one_by_one
 from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.texts import pluralize
 
@@ -45,15 +45,9 @@ async def find_servers(bms: BmsClient, filters: Filters, *, page_size: int = _PA
         filters: The filters.
         page_size: Servers in one page.
     """
-    async for some in _choose(lambda query: _one_by_one(bms.servers.list(page_size=page_size, **query)), filters):
+    async for some in _choose(lambda query: one_by_one(bms.servers.list(page_size=page_size, **query)), filters):
         for server in some:
             yield server
-
-
-async def _one_by_one(servers: AsyncIterable[Server]) -> AsyncIterator[Sequence[Server]]:
-    async with closing(servers) as each:
-        async for server in each:
-            yield (server,)
 
 
 class _Sieve:
@@ -179,7 +173,7 @@ async def list_chosen(
         return ids
 
     def read_list(query: Query) -> AsyncIterable[Sequence[Server]]:
-        return _one_by_one(_read_natively(bms, query) if native else bms.servers.list(**query))
+        return one_by_one(_read_natively(bms, query) if native else bms.servers.list(**query))
 
     async for some in _choose(read_list, filters):
         await note(some)

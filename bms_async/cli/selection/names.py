@@ -8,13 +8,16 @@ clouds with other ids. A word that is neither, or that is the name of several se
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, Collection, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Collection, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from bms_async import BmsError, DecodeError, InvalidRequestError, NotFoundError, PermissionDeniedError, Server
-from bms_async.cli.access.slowly import slowly
+from bms_async.api.bms.server_ids import ShortServer
+from bms_async.cli.access.learning import list_briefly
+from bms_async.cli.access.slowly import closing, slowly
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 from bms_async.models.ids import canonical_id
@@ -38,13 +41,6 @@ _AT_ONCE: Final = 8
 _MOST_SHOWN: Final = 10
 
 
-class _Match(NamedTuple):
-    id: str
-    name: str
-    zone: str
-    status: str
-
-
 class _Found:
     """What the list says of some words.
 
@@ -52,26 +48,31 @@ class _Found:
         wanted: The words.
 
     Attributes:
-        by_name: The servers that have them for a name, by name and id.
+        by_name: The ids of the servers that have them for a name.
         ids: Those that are ids.
         why_not: Why nothing is known of names; empty if all is.
     """
 
     def __init__(self, wanted: Collection[str]) -> None:
         self._wanted = wanted
-        self.by_name: dict[str, dict[str, _Match]] = {}
+        # A name is that of one server, mostly: the garbage collector would look through hundreds of thousands of sets.
+        self.by_name: dict[str, tuple[str] | dict[str, None]] = {}
         self.ids: set[str] = set()
         self.why_not = ""
 
-    def look_at(self, server: Server, cloud: OpenClient) -> None:
+    def look_at(self, server: Server | ShortServer, cloud: OpenClient) -> None:
         """Note a server if one of the words means it."""
-        is_named = server.name is not None and server.name in self._wanted
-        if is_named and server.name is not None:
-            match = _Match(server.id, server.name, server.availability_zone or "", str(server.status or ""))
-            self.by_name.setdefault(server.name, {})[server.id] = match
+        name, is_wanted = server.name, server.id in self._wanted
+        if name is not None and name in self._wanted:
+            is_wanted = True
+            others = self.by_name.setdefault(name, (server.id,))
+            if isinstance(others, tuple) and server.id not in others:
+                others = self.by_name[name] = dict.fromkeys(others)
+            if isinstance(others, dict):
+                others[server.id] = None
         if server.id in self._wanted:
             self.ids.add(server.id)
-        if is_named or server.id in self._wanted:
+        if is_wanted:
             cloud.known.add(server)
 
 
@@ -95,7 +96,7 @@ async def resolve(cloud: OpenClient, given: Given, *, native: bool = False, is_l
     if found.why_not:
         print_error(found.why_not)
     if not is_lenient:
-        await _refuse_several(found, given.unsure)
+        await _refuse_several(cloud, found, given.unsure)
         await _make_sure(cloud, await _unknown_of(found, given.unsure), native=native)
     ids: dict[str, str] = {}
     async for word in slowly(given.words):
@@ -132,8 +133,10 @@ async def _look_up(cloud: OpenClient, words: Sequence[Word], *, native: bool) ->
     few = len(texts) <= _FEW and all(map(_SEARCHABLE.fullmatch, texts))
     try:
         for name in texts if few else (None,):
-            async for server in _list(cloud, name, native=native):
-                found.look_at(server, cloud)
+            async with closing(list_briefly(cloud, name=name, native=native)) as pages:
+                async for servers in pages:
+                    for server in servers:
+                        found.look_at(server, cloud)
         if few:
             await _look_for_ids(cloud, found, words, native=native)
     except PermissionDeniedError:
@@ -149,7 +152,7 @@ async def _look_up(cloud: OpenClient, words: Sequence[Word], *, native: bool) ->
 async def _look_for_ids(cloud: OpenClient, found: _Found, words: Sequence[Word], *, native: bool) -> None:
     """Find out which names are ids as well, as the lists of some names do not say; there are clouds where they may."""
     for word in words:
-        matches = found.by_name.get(word.text, {})
+        matches = found.by_name.get(word.text, ())
         if word.text in found.ids or not is_id(word.text) or all(map(is_uuid, matches)):
             continue
         try:
@@ -159,20 +162,17 @@ async def _look_for_ids(cloud: OpenClient, found: _Found, words: Sequence[Word],
         found.ids.add(word.text)
 
 
-def _list(cloud: OpenClient, name: str | None, *, native: bool) -> AsyncIterable[Server]:
-    return cloud.bms.nova.servers.list_details(name=name) if native else cloud.bms.servers.list(name=name)
-
-
-async def _refuse_several(found: _Found, words: Sequence[Word]) -> None:
+async def _refuse_several(cloud: OpenClient, found: _Found, words: Sequence[Word]) -> None:
     several = {
         name async for name, matches in slowly(found.by_name.items()) if len(matches) > 1 and name not in found.ids
     }
     async for word in slowly(words if several else ()):
-        matches = found.by_name.get(word.text, {})
+        matches = found.by_name.get(word.text, ())
         if word.text in several:
+            some = [(server_id, cloud.known.get(server_id)) for server_id in islice(matches, _MOST_SHOWN)]
             lines = [
-                strip_control_chars("   ".join((match.id, match.name, match.zone or "-", match.status or "-")))
-                for match in list(matches.values())[:_MOST_SHOWN]
+                strip_control_chars("   ".join((server_id, each.name, each.zone or "-", each.status or "-")))
+                for server_id, each in some
             ]
             if len(matches) > _MOST_SHOWN:
                 lines.append(f"and {len(matches) - _MOST_SHOWN:,} more")
