@@ -185,7 +185,8 @@ def test_what_is_wrong_in_the_file_is_said_with_its_line_and_without_a_value(
 def test_profiles_are_written_listed_and_shown(nowhere: Bms) -> None:
     first = nowhere("configure", "--profile", "prod", "--set", "wave=50", "--set", "cloud=prod")
     assert first.code == 0
-    assert "there is no cloud prod in a clouds.yaml" in first.err
+    # Nobody knows which clouds there will be.
+    assert "whether there is a cloud prod is not known: no clouds.yaml found" in first.err
     assert stat.S_IMODE(config_of(nowhere).stat().st_mode) == 0o600
     assert nowhere("--profile", "test", "configure", "--set", "abort-above=2%", "--default").code == 0
     assert nowhere("configure", "--list").out == "prod\ntest (default)\n"
@@ -197,6 +198,22 @@ def test_profiles_are_written_listed_and_shown(nowhere: Bms) -> None:
         "default_profile": "test",
         "profiles": {"prod": {"cloud": "prod", "verify": True}, "test": {"abort_above": "2%"}},
     }
+
+
+def test_a_cloud_that_there_is_not_is_refused_with_those_that_there_are(nowhere: Bms) -> None:
+    write_config(nowhere, PROD)
+    for slip, meant in (
+        ("prdo", "did you mean prod? The clouds are: prod, other"),
+        ("x", "The clouds are: prod, other"),
+    ):
+        ended = nowhere("configure", "--profile", "prod", "--set", f"cloud={slip}")
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err == f"bms: cloud {slip}: clouds.yaml has no such cloud; {meant}\n"
+    assert config_of(nowhere).read_text() == PROD
+    assert nowhere("configure", "--profile", "prod", "--set", "cloud=other").err == ""
+    # A cloud that has gone meanwhile does not keep anybody from setting the rest.
+    write_config(nowhere, PROD.replace('"prod"', '"gone"'))
+    assert nowhere("configure", "--profile", "prod", "--set", "wave=7").code == 0
 
 
 def test_a_profile_without_a_name_is_the_default_one(nowhere: Bms) -> None:
@@ -290,7 +307,8 @@ def test_it_asks_on_a_terminal(nowhere: Bms) -> None:
     (nowhere.state / "clouds.json").write_text(json.dumps({"clouds": {"prod": CLOUD}}))
     with nowhere.on_a_terminal("configure", "--profile", "prod") as terminal:
         for question, reply in (
-            ("cloud (one of prod) []: ", "prod"),
+            ("cloud (one of prod) []: ", "prdo"),
+            ("did you mean prod?", "prod"),
             ("wave (a number of servers, from 1 on) []: ", "many"),
             ("wave: expected a number", "50"),
             ("abort_above", ""),

@@ -67,7 +67,8 @@ def configure(options: ConfigureOptions) -> int:
         options: Which, and how.
 
     Raises:
-        UsageError: The options contradict each other, there is no terminal to ask on, or the file cannot be edited.
+        UsageError: The options contradict each other, there is no such cloud, there is no terminal to ask on, or the
+            file cannot be edited.
     """
     path = config_path()
     if path is None:
@@ -88,6 +89,8 @@ def configure(options: ConfigureOptions) -> int:
         is_default = options.default or name == _FIRST
         if not changes and not options.default:
             changes, is_default = _ask(config, name)
+        else:
+            _check_cloud(changes.get("cloud"))
         with _alone(path):
             # Another command may have written it meanwhile.
             config = _changed(read_config(path), name, changes, is_default=is_default)
@@ -95,7 +98,6 @@ def configure(options: ConfigureOptions) -> int:
             _write(config)
     except ProfileError as error:
         raise UsageError(str(error)) from error
-    _note_cloud(config.profiles[name].get("cloud"))
     _print_profile(config, name, json=options.json)
     return Code.OK
 
@@ -238,7 +240,10 @@ def _ask(config: ConfigFile, name: str) -> tuple[dict[str, Any], bool]:
             if not reply or (reply == "-" and now is None):
                 break
             try:
-                changes[key] = None if reply == "-" else _read_value(key, key, reply)
+                value = None if reply == "-" else _read_value(key, key, reply)
+                if key == "cloud":
+                    _check_cloud(value)
+                changes[key] = value
             except UsageError as error:
                 print_error(str(error), first="")
                 continue
@@ -266,11 +271,22 @@ def _clouds() -> tuple[str, ...]:
         return ()
 
 
-def _note_cloud(cloud: str | None) -> None:
-    names = _clouds()
-    if cloud is not None and cloud not in names:
-        there = ", ".join(names) or "none"
-        print_error(f"there is no cloud {strip_control_chars(cloud)} in a clouds.yaml; the clouds are: {there}")
+def _check_cloud(cloud: str | None) -> None:
+    """Refuse a cloud that there is not; where nobody knows which there are, say so."""
+    if cloud is None:
+        return
+    shown = strip_control_chars(cloud)
+    try:
+        names = read_cloud_names()
+    except ConfigurationError as error:
+        print_error(f"whether there is a cloud {shown} is not known: {strip_control_chars(str(error))}")
+        return
+    if cloud not in names:
+        from difflib import get_close_matches
+
+        meant = "".join(f"did you mean {strip_control_chars(each)}? " for each in get_close_matches(cloud, names, n=1))
+        there = strip_control_chars(", ".join(names)) or "none"
+        raise UsageError(f"cloud {shown}: clouds.yaml has no such cloud; {meant}The clouds are: {there}")
 
 
 def _print_names(config: ConfigFile, *, json: bool) -> int:
