@@ -54,7 +54,8 @@ def why_abort(abort_above: float | None, abort_sample: int, *, failed: int, ende
     """
     if abort_above is None or not failed or ended < abort_sample or failed <= count_tolerated(abort_above, ended):
         return None
-    return f"{failed} of {ended} servers failed or are unknown, which is more than the share of {abort_above:g}"
+    be = "is" if failed == 1 else "are"
+    return f"{failed} of {ended} servers failed or {be} unknown, which is more than {100 * abort_above:g}%"
 
 
 @lru_cache(maxsize=64)

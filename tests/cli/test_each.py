@@ -48,7 +48,7 @@ def test_servers_are_renamed_as_a_file_says(cloud: Bms, tmp_path: Path) -> None:
     assert ended.out.startswith("rename: 2 servers of project")
     assert [shown(cloud, each)["name"] for each in (one, other)] == ["db-1", "db-2"]
     twice = cloud("servers", "rename", "--from", "-", "-y", text=f"{one},db-4\ndb-1,db-5\n")
-    assert (twice.code, "is there by its id and its name" in twice.err) == (2, True)
+    assert (twice.code, "is in it twice, by its id and by its name" in twice.err) == (2, True)
     piped = cloud("servers", "rename", "--from", "-", "-y", "-q", text="db-1,db-3\n")
     assert (piped.code, piped.out) == (0, "")
     assert shown(cloud, one)["name"] == "db-3"

@@ -136,7 +136,10 @@ def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
     before = arrived(bms, "servers.reboot")
     begun = bms("reboot", "--retry-failed", "fails", "--detach", "--json").json[0]["key"]
     refused = bms("reboot", "--retry-failed", "fails")
-    assert (refused.code, f"the run fails is asked for again already, by the run {begun}: " in refused.err) == (2, True)
+    assert (refused.code, f"the run fails is being asked for again already, by the run {begun}: " in refused.err) == (
+        2,
+        True,
+    )
     # Of two who ask at the same time, none sees the run of the other one.
     with monkeypatch.context() as patch:
         patch.setattr(retrying, "find_run", AsyncMock(return_value=None))
@@ -144,7 +147,7 @@ def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
     assert bms.run(begun)["done"] == 1
     assert arrived(bms, "servers.reboot") == before + 1
     again = bms("runs", "retry", "fails", "--unknown")
-    assert (again.code, f"by the run {begun}; 1 server of that not as asked" in again.err) == (1, True)
+    assert (again.code, f"by the run {begun}; 1 server of it not as asked" in again.err) == (1, True)
     assert again.err.endswith(f"to ask again for these:\n  bms reboot --retry-failed {begun}\n")
     assert arrived(bms, "servers.reboot") == before + 1
     # What has a name of its own is meant to be another run.

@@ -204,7 +204,7 @@ def test_a_window_of_an_unknown_clock_is_refused(
 ) -> None:
     hours = (Hours("Sat 22:00-04:00", None),)
     monkeypatch.setenv("TZ", "CET-1CEST")
-    with pytest.raises(UsageError, match=r"'CET-1CEST', which is no name of one; name one with --window-zone"):
+    with pytest.raises(UsageError, match=r"'CET-1CEST', which is not the name of any; name one with --window-zone"):
         typed(window=hours)
     monkeypatch.setenv("TZ", "/no/database")
     with pytest.raises(UsageError, match=r"cannot be found out; name one with --window-zone"):
@@ -237,7 +237,7 @@ def test_the_plan_has_the_waves_and_the_end_and_changes_nothing(healthy_cloud: B
     assert head.endswith(": 3 calls in 3 waves, if each server takes 10:00 until it is well (--server-takes)")
     assert re.fullmatch(r"  \w{3} \d{4}-\d\d-\d\d \d\d:\d\d JST +5 canaries of rack-1", canaries)
     assert re.fullmatch(r"  .* JST +40 servers of rack-[12], rack-[12]", first)
-    assert re.search(r"\nthe end is to be expected at .* JST\nnothing was changed\n$", ended.out)
+    assert re.search(r"\nthe end is expected at .* JST\nnothing was changed\n$", ended.out)
     ids = "\n".join([*healthy_cloud.ids("rack-1"), NO_SERVER])
     plan, *_ = healthy_cloud("reboot", *RULES, "--dry-run", "--json", text=ids).json
     assert (plan["servers"], plan["skipped"], plan["groups"], plan["waves"]) == (40, 1, 1, 3)
@@ -379,7 +379,7 @@ def test_groups_and_servers_are_named_and_not_too_many_of_them() -> None:
         waits_for="3 servers are not ready yet\x1b",
     )
     assert describe_groups(some) == "3 of 50 groups done, 2 touched, 4 blocked (rack-7, (none), rack\ufffd[8, ...)"
-    assert describe_unavailable(some) == "5 unavailable: 2 under way, 1 settle, 2 for good (s-1, s-2)"
+    assert describe_unavailable(some) == "5 unavailable: 2 under way, 1 settling, 2 for good (s-1, s-2)"
     assert describe_waiting(some) == "waits: 3 servers are not ready yet\ufffd"
 
 

@@ -264,10 +264,10 @@ def test_a_name_of_several_servers_is_refused_with_which_they_are() -> None:
 def test_what_is_neither_a_name_nor_an_id_refuses_all() -> None:
     sim = SimulatedCloud(CloudSettings(servers=20))
     told = refused(sim, sim.ids[0], "bms-00000", "bms-000001")
-    assert told.startswith("there is neither a server named bms-00000 nor one of this id in project ")
+    assert told.startswith("there is no server with the name or the id bms-00000 in project ")
     assert told.endswith("; `bms servers list` shows all")
     told = refused(sim, *(f"web-{number}" for number in range(30)))
-    assert "a server named web-0 nor" in told
+    assert "the name or the id web-0 in" in told
     assert "the same is true of web-1, web-2" in told
     assert told.count("web-") == 10
     # As soon as it is sure that the command is refused nothing more is read.
@@ -341,7 +341,7 @@ def test_servers_are_left_out_by_id_and_by_name_whatever_chose_them(
         assert len(list(choice.servers)) == 8
         err = capsys.readouterr().err
         assert "--except leaves out 2 of 10 servers" in err
-        assert f"1 of 3 in FILE are none of these: {NOBODY}" in err
+        assert f"1 of the 3 in FILE is not among these: {NOBODY}" in err
     everything = Selection(given=Given.of_ids(sim.ids), filters=typed(), excluded=Given.of_ids(sim.ids))
     assert run_virtually(lambda: chosen(sim, everything)).why_none == "--except leaves out all of 10 servers"
 
@@ -354,7 +354,7 @@ def test_a_name_to_be_left_out_that_no_server_has_refuses_all(by_filter: bool) -
         filters=typed(tag=["__type_baremetal"]) if by_filter else typed(),
         excluded=Given([Word("bms-00002", "keep.txt", 3)]),
     )
-    with pytest.raises(UsageError, match=r"^keep\.txt, line 3: there is neither a server named bms-00002"):
+    with pytest.raises(UsageError, match=r"^keep\.txt, line 3: there is no server with the name or the id bms-00002"):
         run_virtually(lambda: chosen(sim, wish))
     sim.faults.add("servers.list", Answer(status=403), times=None)
     if not by_filter:
@@ -395,7 +395,7 @@ def test_no_name_is_taken_from_a_part_of_the_list() -> None:
     names = [f"bms-{number:06}" for number in range(10)]
     sim.faults.add("servers.list", Answer(status=200, body=b"<html>"), nth=2, times=None)
     # The second page may have another server of each of these names.
-    assert "there is neither a server named" in refused(sim, *names)
+    assert "there is no server with the name or the id" in refused(sim, *names)
 
 
 def test_a_flavor_that_the_cloud_has_no_id_for_is_found_by_its_name() -> None:
@@ -429,7 +429,7 @@ def test_what_a_cloud_lists_in_spite_of_a_filter_is_left_out(
              "enterprise_project_id": "0"}  # fmt: skip
     sim = listing(meant, other)
     assert run_virtually(lambda: chosen(sim, Selection(given=None, filters=typed(**options)))).ids == ["a"]
-    assert "and has listed 1 server without; these are left out" in capsys.readouterr().err
+    assert "and has listed 1 server that does not fit: it is left out" in capsys.readouterr().err
 
     async def listed() -> list[str]:
         async with sim.client() as bms:

@@ -206,7 +206,7 @@ async def test_a_run_is_aborted_once_more_fail_than_it_allows(desk: Desk, bad: i
     assert found.status is (RunStatus.ABORTED if aborts else RunStatus.OPEN)
     assert await desk.mark_sending(waiting.claim) is (Step.STOPPED if aborts else Step.MADE)
     if aborts:
-        assert found.aborted == "5 of 20 servers failed or are unknown, which is more than the share of 0.2"
+        assert found.aborted == "5 of 20 servers failed or are unknown, which is more than 20%"
         await desk.hand_back()
         (skipped,) = await desk.claim_unsendable(run.id)
         assert skipped.aborted == found.aborted

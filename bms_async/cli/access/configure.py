@@ -250,7 +250,7 @@ def _ask(config: ConfigFile, name: str) -> tuple[dict[str, Any], bool]:
             break
     if config.tree.get("default_profile") == name or name == _FIRST:
         return changes, True
-    reply = _ask_for("Does it count where no other profile is named? [y/N] ")
+    reply = _ask_for("Use this profile where no other is named? [y/N] ")
     return changes, reply.lower() in {"y", "yes"}
 
 

@@ -47,7 +47,9 @@ async def by_id(wishes: Mapping[str, T], ids: Iterable[str], known: KnownServers
     async for server_id in slowly(map(canonical_id, ids)):
         name = known.get(server_id).name
         if server_id in wishes and name in wishes and name != server_id:
-            raise UsageError(f"--from: {known.label(server_id)} is there by its id and its name; leave out one")
+            raise UsageError(
+                f"--from: {known.label(server_id)} is in it twice, by its id and by its name; leave out one"
+            )
         found[server_id] = wishes[server_id if server_id in wishes else name]
     return found
 

@@ -223,7 +223,7 @@ class MemoryRun:
         if not servers or path is None:
             return
         if self.aborted is not None:
-            print_error(f"look at what failed first: {shlex.quote(str(path))}")
+            print_error(f"first look at what failed: {shlex.quote(str(path))}")
         what, command = ask_again(self._operation, path, servers)
         print_error(what)
         print_command(command)

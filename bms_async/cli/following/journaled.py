@@ -155,7 +155,7 @@ class WatchedRun:
         unknown, failed = servers.count(OutcomeState.UNKNOWN), servers.count(OutcomeState.FAILED)
         is_stopped = self.aborted is not None or self._run.status is RunStatus.CANCELLED or self._has_blocked
         if is_stopped and unknown + failed:
-            print_error("look at what failed first:")
+            print_error("first look at what failed:")
             print_command(f"bms runs show {key} --failed")
         if action == "reboot" and unknown:
             print_error(f"{pluralize(unknown, 'server')} may have been rebooted. To ask again for these, too:")

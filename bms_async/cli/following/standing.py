@@ -35,7 +35,7 @@ def describe_unavailable(progress: Progress) -> str:
     total = standing.under_way + standing.settling + standing.lost
     parts = [f"{standing.under_way:,} under way"] if standing.under_way else []
     if standing.settling:
-        parts.append(f"{standing.settling:,} settle")
+        parts.append(f"{standing.settling:,} settling")
     if standing.lost:
         parts.append(f"{standing.lost:,} for good ({_named(standing.lost_servers, standing.lost)})")
     return f"{total:,} unavailable: {', '.join(parts)}" if total else ""

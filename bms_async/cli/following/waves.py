@@ -79,7 +79,7 @@ async def print_waves(
     if plan.skipped:
         lines.append(f"{pluralize(plan.skipped, 'server')} would be skipped: the cloud does not show them")
     if plan.ends is not None:
-        lines.append(f"the end is to be expected at {_time(plan.ends, zone)}")
+        lines.append(f"the end is expected at {_time(plan.ends, zone)}")
     elif plan.servers:
         lines.append("the end is more than a year away; allow more at once, or a wider window")
     await write_aside(folded("\n".join([*lines, "nothing was changed"])) + "\n")

@@ -171,11 +171,11 @@ def _print_asked_before(run: DurableRun, again: DurableRun, *, fails_if_none: bo
     shown, its_key, typed = strip_control_chars(run.key), strip_control_chars(again.key), shlex.quote(again.key)
     if again.ended is None:
         raise UsageError(
-            f"the run {shown} is asked for again already, by the run {its_key}: watch that by `bms runs watch {typed}`,"
-            f" or go on with it by `bms reboot --resume {typed}`"
+            f"the run {shown} is being asked for again already, by the run {its_key}: watch that by"
+            f" `bms runs watch {typed}`, or go on with it by `bms reboot --resume {typed}`"
         )
     left = sum(count for state, count in again.progress.by_state.items() if not state.is_success)
-    counts = f"{pluralize(left, 'server')} of that not as asked" if left else "all servers of that are as asked"
+    counts = f"{pluralize(left, 'server')} of it not as asked" if left else "all of its servers are as asked"
     print_error(f"nothing to do: the run {shown} was asked for again before, by the run {its_key}; {counts}")
     if left:
         print_error("to ask again for these:")

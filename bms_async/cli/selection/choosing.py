@@ -150,7 +150,10 @@ async def _leave_out(cloud: OpenClient, ids: list[str], excluded: Given, *, nati
     if strange:
         some = ", ".join(word.text for word in strange[:_MOST_SHOWN]) + (", ..." if len(strange) > _MOST_SHOWN else "")
         source = strip_control_chars(excluded.source)
-        print_error(f"{len(strange):,} of {len(excluded):,} in {source} are none of these: {strip_control_chars(some)}")
+        be = "is" if len(strange) == 1 else "are"
+        print_error(
+            f"{len(strange):,} of the {len(excluded):,} in {source} {be} not among these: {strip_control_chars(some)}"
+        )
     return [server_id async for server_id in slowly(ids) if canonical_id(server_id) not in left_out]
 
 

@@ -109,8 +109,8 @@ async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[Se
             yield some
     if sieve.strange:
         print_error(
-            f"the cloud was asked for servers with {filters}, and has listed"
-            f" {pluralize(sieve.strange, 'server')} without; these are left out"
+            f"the cloud was asked for servers with {filters}, and has listed {pluralize(sieve.strange, 'server')} that"
+            f" {'does not fit: it is' if sieve.strange == 1 else 'do not fit: they are'} left out"
         )
     if unfound is not None:
         await unfound.refuse(read_list)

@@ -225,7 +225,7 @@ async def _make_sure(cloud: OpenClient, words: Sequence[Word], *, native: bool) 
 
 def _refuse_missing(missing: Sequence[Word], cloud: OpenClient) -> None:
     word = missing[0]
-    text = f"{_position(word)}there is neither a server named {strip_control_chars(word.text)} nor one of this id"
+    text = f"{_position(word)}there is no server with the name or the id {strip_control_chars(word.text)}"
     others = [strip_control_chars(other.text) for other in missing[1:_MOST_SHOWN]]
     if others:
         more = ", ..." if len(missing) > _MOST_SHOWN else ""

@@ -141,7 +141,7 @@ def _make_window(windows: Sequence[Hours], zone: str | None) -> Window | None:
             option = "--window-zone" if error.argument == "zone" else "--window"
             raise UsageError(f"{option} {error.value}: {error.rule}") from error
         raise UsageError(
-            f"--window: the time zone of this machine is {named!r}, which is no name of one; {how}"
+            f"--window: the time zone of this machine is '{named}', which is not the name of any; {how}"
         ) from error
     if not zones:
         print_error(f"the window is by the clock of this machine's time zone, {named}; --window-zone names another one")

@@ -269,7 +269,7 @@ def test_servers_that_are_not_ready_count_as_failures_of_the_share() -> None:
             rollout = rolled(sim, max_unavailable=4, abort_above=0.1, abort_sample=10, settle=60)
             report = await ended(sim.bms.fleet.reboot(sim.ids, rollout=rollout))
             assert_one_outcome_each(sim.ids, report.outcomes)
-            assert "more than the share of 0.1" in str(report.aborted)
+            assert "more than 10%" in str(report.aborted)
             assert report.by_state[S.SKIPPED] > 0
             rollout = rolled(sim, max_unavailable=9)
             report = await ended(sim.bms.fleet.reboot(sim.ids, rollout=rollout))
