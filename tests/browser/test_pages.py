@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from anyio.from_thread import start_blocking_portal
 
@@ -291,7 +292,7 @@ def test_the_table_of_twelve_thousand_servers_filters_sorts_and_turns_its_pages(
     file, sample = tmp_path / "report.html", run_of_12000()
     evil = "<img src=x onerror=alert(1)></pre><script>alert(1)</script>"
     server_id = sample.report.outcomes[-1].server_id
-    sample.known.note(server_id, sample.known.get(server_id)._replace(name=evil))
+    sample.known.note(server_id, msgspec.structs.replace(sample.known.get(server_id), name=evil))
     file.write_text(render(sample), encoding="utf-8")
     page.open(file.as_uri())
     assert page.text("#servers-shown") == "1 to 100 of 12,000"
