@@ -100,6 +100,7 @@ class Bms:
         """Let the lease of whatever was killed be over, as it is after 15 seconds."""
         with closing(sqlite3.connect(self.journal)) as connection, connection:
             connection.execute("UPDATE bms_async_batches SET lease = -1")
+            connection.execute("UPDATE bms_async_jobs SET lease = -1")
 
     def __call__(self, *arguments: str, text: str = "", changes: Mapping[str, str | None] | None = None) -> Ended:
         """Run it in this process, which takes a tenth of the time and has blockbuster watch it."""

@@ -83,6 +83,7 @@ def test_after_ctrl_c_each_outcome_is_printed_once_and_nothing_is_unknown(
     cloud.refuse_after(4, "servers.reboot")
     with running(PROGRAM, *arguments, settings=settings) as program:
         program.line_with("SUCCEEDED")
+        wait_until(lambda: cloud.has_refused, program)
         assert program.kill(signal.SIGINT) == 130
     first = printed(program)
     said = [line for line in program.errors if "RateLimitedError" not in line]

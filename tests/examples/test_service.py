@@ -175,6 +175,7 @@ def test_a_signal_ends_it_and_its_streams_while_a_run_has_not_ended(service: Ser
     run = service.begin("signal", action="reboot", servers=cloud.ids()[240:320], wave_size=20)
     events = service.events(run)
     assert next(events)[0] == "outcome"
+    wait_until(lambda: cloud.has_refused, service.program)
     assert service.http.put(f"{run}/pause").json()["ended"] is None
 
     service.program.process.send_signal(signal.SIGTERM)
