@@ -150,7 +150,7 @@ for _name, (_status, _doc) in _CHANGES.items():
 @options.rollout
 @option(
     "--no-rollout", is_flag=True, section=ROLLOUT,
-    help="As fast as the limits allow, even if the ended run was a rollout.",
+    help="Take no option of a rollout over from the ended run.",
 )  # fmt: skip
 @options.quiet
 @options.failed_to
@@ -179,14 +179,14 @@ def _retry(
 ) -> None:
     """Begin a new run with the servers of an ended one that failed or were not asked for.
 
-    If that was a rollout, its options are given again, or --no-rollout.
+    What protected the servers is taken over from it, unless it is given anew: --wave, --abort-above, --verify, and the
+    options of a rollout. --no-rollout leaves these out.
     """
 
     def work() -> int:
         from .acting.common import read_threshold
         from .runs.commands import retry_run
         from .runs.retrying import RetryOptions
-        from .selection.rollouts import make_rollout
 
         retry = RetryOptions(
             key=new_key,
@@ -194,7 +194,7 @@ def _retry(
             wave=wave,
             abort_above=None if abort_above is None else read_threshold(abort_above),
             verify=verify,
-            rollout=make_rollout(rollout),
+            changes=rollout,
             no_rollout=no_rollout,
             detach=detach,
             yes=yes,

@@ -25,6 +25,7 @@ from bms_async.fleet.frozen import FrozenDict
 from bms_async.fleet.outcomes import Outcomes
 from bms_async.fleet.packed import unpack_outcomes
 from bms_async.fleet.rollout.gate import PAUSED
+from bms_async.fleet.rollout.rollout import Rollout
 from bms_async.fleet.rollout.standing import RolloutStanding, describe_unready
 from bms_async.journal import Block, Counts, Journal, KeptRun, RunStatus
 from bms_async.journal.transactions.claims import release_unsendable
@@ -172,6 +173,15 @@ class DurableRun:
     def is_rollout(self) -> bool:
         """Whether it walks through its fleet as a rollout says."""
         return decode_options(self._kept.options).rollout is not None
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """How it walks through its fleet, without a `group_by` or `order_by` that was a function; None if it does not.
+
+        These are not in the journal, which has the groups and the order that they have made.
+        """
+        kept = decode_options(self._kept.options).rollout
+        return None if kept is None else kept.rollout()
 
     @property
     def verify(self) -> bool:

@@ -80,8 +80,10 @@ def test_all_that_failed_is_in_a_file_and_in_the_journal_and_is_asked_for_again(
     assert some["name"] in bms("runs", "show", "last", "--failed").out
     assert bms("runs", "show", "last", "--ids").code == 2
 
-    [plan] = bms("stop", "--retry-failed", "last", "--plan", "--json").json
-    assert plan["servers"] == len(failed)
+    plan, *servers = bms("stop", "--retry-failed", "last", "--plan", "--json").json
+    assert (plan["servers"], {each["id"] for each in servers}) == (len(failed), set(failed))
+    planned = bms("stop", "--retry-failed", "last", "--plan").out
+    assert "as in the run to night/1: at most 100 under way at once\n" in planned
     again = bms("stop", "--retry-failed", "last", "-y", "--json", "--key", "the rest")
     assert {each["server_id"] for each in again.json[:-1]} == set(failed)
     assert bms("start", "--retry-failed", "the rest").code == 2

@@ -100,7 +100,7 @@ def test_how_the_servers_are_walked_through_is_said_in_words() -> None:
         "30\N{NO-BREAK SPACE}s between two of a group",
         "states read back at the end",
     ]
-    assert describe_terms(abort_above=0, is_rollout=True) == ["ended by the first failure", "as a rollout"]
+    assert describe_terms(abort_above=0, rollout=Rollout()) == ["ended by the first failure", "as a rollout"]
 
 
 def test_a_moment_is_said_in_utc_and_in_the_time_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,9 +261,7 @@ def test_a_rollout_goes_in_its_waves_and_is_a_run_in_the_journal(healthy_cloud: 
     assert healthy_cloud.run("night")["status"] == "ended"
 
 
-def test_a_run_that_is_resumed_keeps_its_rollout_and_one_that_is_tried_again_is_asked_for_it(
-    healthy_cloud: Bms,
-) -> None:
+def test_a_run_that_is_resumed_keeps_its_rollout_and_one_that_is_tried_again_takes_it_over(healthy_cloud: Bms) -> None:
     window = ["--window", f"{far_day()} 10:00-11:00 Europe/Berlin"]
     begun = healthy_cloud("reboot", "--tag", "rack-6", *window, "--detach", "--key", "later", "-y")
     assert begun.code == 0
@@ -282,10 +280,15 @@ def test_a_run_that_is_resumed_keeps_its_rollout_and_one_that_is_tried_again_is_
     assert "\n  waits: the run is paused\n" in text
     assert healthy_cloud("runs", "cancel", "later").code == 0
     assert "rollout" not in healthy_cloud.run("later")
-    refused = healthy_cloud("runs", "retry", "later", "-y")
-    assert (refused.code, "was a rollout: give the options of the new one" in refused.err) == (2, True)
-    again = healthy_cloud("runs", "retry", "later", "--max-unavailable", "50%", "-y", "--json")
-    assert (again.code, again.json[-1]["calls"]) == (0, 2)
+    taken = f"as in the run later: begun only within {far_day()} 10:00-11:00 (Europe/Berlin)"
+    planned = healthy_cloud("reboot", "--retry-failed", "later", "--plan", "--settle", "30s", "--canary", "1")
+    assert (planned.code, taken in planned.out, "1 canary" in planned.out) == (0, True, True)
+    [plan, *servers] = healthy_cloud("reboot", "--retry-failed", "later", "--plan", "--json").json
+    assert (plan["servers"], plan["begins"][11:16], len(servers)) == (40, plan["first_waves"][0]["begins"][11:16], 40)
+    waits = healthy_cloud("runs", "retry", "later", "--max-unavailable", "50%", "-y", "--detach", "--key", "waits")
+    assert (waits.code, taken in waits.err) == (0, True)
+    again = healthy_cloud("runs", "retry", "later", "--no-rollout", "--max-unavailable", "50%", "-y", "--json")
+    assert (again.code, again.json[-1]["calls"], "as in the run" in again.err) == (0, 2, False)
 
 
 def test_what_is_tried_again_may_go_at_once_if_that_is_said(healthy_cloud: Bms) -> None:
@@ -309,7 +312,7 @@ def test_a_run_with_a_blocked_group_says_how_its_rest_may_be_tried_again(cloud: 
     ids = "\n".join([failing[0], *cloud.ids("rack-3")[:2]])
     ended = cloud("reboot", "--max-unavailable", "1", "-y", "-q", "--key", "stuck", text=ids)
     assert (ended.code, cloud.run("stuck")["by_state"]["SKIPPED"]) == (1, 2)
-    assert ended.err.endswith("with the options of its rollout:\n  bms reboot --retry-failed stuck\n")
+    assert ended.err.endswith("not as asked:\n  bms reboot --retry-failed stuck\n")
 
 
 def test_the_progress_has_groups_and_what_is_unavailable(healthy_cloud: Bms, monkeypatch: pytest.MonkeyPatch) -> None:

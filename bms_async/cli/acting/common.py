@@ -79,11 +79,12 @@ class CommonOptions(msgspec.Struct, frozen=True, kw_only=True):
     serve: int | None = None
 
 
-def read_common(typed: CommonArguments) -> dict[str, Any]:
+def read_common(typed: CommonArguments, *, without_rollout: bool = False) -> dict[str, Any]:
     """Return the fields of `CommonOptions` that were typed.
 
     Args:
         typed: As click has read them.
+        without_rollout: Whether its rollout is made elsewhere, since an earlier run has a part of it.
 
     Raises:
         UsageError: One of them is not as it has to be.
@@ -98,7 +99,7 @@ def read_common(typed: CommonArguments) -> dict[str, Any]:
         wave=typed["wave"],
         abort_above=None if share is None else read_threshold(share),
         abort_sample=typed["abort_sample"],
-        rollout=make_rollout(rollout_arguments(typed)),
+        rollout=None if without_rollout else make_rollout(rollout_arguments(typed)),
         dry_run=typed["dry_run"],
         yes=typed["yes"],
         output=typed["output"],

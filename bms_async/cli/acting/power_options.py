@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Sized
 from typing import Literal, TypeAlias
 
+from bms_async.cli.rolling import RolloutArguments, rollout_arguments
 from bms_async.cli.runs.last import check_new_key, check_typed_key
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.exit import UsageError
@@ -44,6 +45,7 @@ class PowerOptions(CommonOptions, frozen=True, kw_only=True):
         retry_failed: The key of the ended run whose servers that are not as asked are asked for again, or ``last``.
         journal: The address of the journal.
         no_journal: Whether the run is in memory alone.
+        changes: The options of a rollout, where these change that of the ended run; None elsewhere.
     """
 
     ids: Sequence[str] = ()
@@ -55,6 +57,7 @@ class PowerOptions(CommonOptions, frozen=True, kw_only=True):
     retry_failed: str | None = None
     journal: str | None = None
     no_journal: bool = False
+    changes: RolloutArguments | None = None
 
     def goes_on(self, file: str | None) -> bool:
         """Return whether the command goes on with a run in the journal, or with what such a run has left.
@@ -90,8 +93,10 @@ def make_power_options(typed: PowerArguments) -> PowerOptions:
             f"--save {typed['save']}: runs are kept in the journal now; name this one by --key, and resume it by"
             " --resume KEY"
         )
+    retries = typed["retry_failed"] is not None
     return PowerOptions(
-        **read_common(typed),
+        **read_common(typed, without_rollout=retries),
+        changes=rollout_arguments(typed) if retries else None,
         ids=typed["ids"],
         verify=typed["verify"],
         server_takes=typed["server_takes"],

@@ -164,8 +164,7 @@ class WatchedRun:
                 return
         # Earlier failures do not count in a new run, but whatever failed is in it.
         which = "the others only" if action == "reboot" and unknown else "the servers that are not as asked"
-        how = ", with the options of its rollout" if self.is_rollout else ""
-        print_error(f"to ask again for {which}{how}:")
+        print_error(f"to ask again for {which}:")
         print_command(f"bms {action} --retry-failed {key}")
 
     @property

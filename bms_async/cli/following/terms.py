@@ -15,7 +15,6 @@ def describe_terms(
     abort_above: float | None = None,
     verify: bool = False,
     rollout: Rollout | None = None,
-    is_rollout: bool = False,
 ) -> list[str]:
     """Return in words how the servers of a run are walked through.
 
@@ -24,7 +23,6 @@ def describe_terms(
         abort_above: The share of failures that aborts the run.
         verify: Whether states are read back at the end.
         rollout: The rollout.
-        is_rollout: Whether there is one, where its options are not at hand.
     """
     words = [] if wave is None else [f"at most {wave:,} under way at once"]
     if abort_above is not None:
@@ -35,8 +33,6 @@ def describe_terms(
         )
     if rollout is not None:
         words += _rollout_words(rollout)
-    elif is_rollout:
-        words.append("as a rollout")
     if verify:
         words.append("states read back at the end")
     return words
@@ -59,5 +55,5 @@ def _rollout_words(rollout: Rollout) -> list[str]:
     if rollout.settle:
         words.append(f"{duration(rollout.settle)} between two of a group")
     if rollout.window is not None:
-        words.append("only within its window")
+        words.append(f"begun only within {rollout.window.hours} ({rollout.window.zone})")
     return words or ["as a rollout"]

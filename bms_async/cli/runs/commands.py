@@ -171,7 +171,9 @@ def watch_run(
                 wave=run.wave_size,
                 batch=kept_batch_size(run.wave_size),
                 servers=run.progress.total or 0,
-                terms=describe_terms(wave=run.wave_size, abort_above=run.abort_above, is_rollout=run.is_rollout),
+                terms=describe_terms(
+                    wave=run.wave_size, abort_above=run.abort_above, verify=run.verify, rollout=run.rollout
+                ),
                 live=live,
             )
             return await follower.see_through(stop, quiet=quiet, report=report, failed_to=failed_to)
@@ -240,8 +242,8 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions, *, serve: int
         serve: The port on which its page is served; 0 for any that is free.
 
     Raises:
-        UsageError: The run has not ended, or it was a rollout and the new one is none; or a file cannot be written, or
-            the port cannot be had.
+        UsageError: The run has not ended, or its rollout cannot be taken over; or a file cannot be written, or the port
+            cannot be had.
     """
     check_new_key(retry.key)
     check_report(retry.report)

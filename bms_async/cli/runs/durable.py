@@ -207,7 +207,7 @@ async def carry_on(
         batch=kept_batch_size(run.wave_size),
         servers=run.progress.total or 0,
         terms=describe_terms(
-            wave=run.wave_size, abort_above=run.abort_above, rollout=rollout, is_rollout=run.is_rollout
+            wave=run.wave_size, abort_above=run.abort_above, verify=run.verify, rollout=rollout or run.rollout
         ),
         live=live,
     )

@@ -6,15 +6,17 @@ A server that may have been rebooted is rebooted again only where that was asked
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
-from bms_async import DurableOptions, DurableRun, OutcomeState, Rollout
-from bms_async.cli.access.learning import check_credentials
+from bms_async import DurableOptions, DurableRun, InvalidRequestError, OutcomeState
+from bms_async.cli.access.learning import check_credentials, learn_servers
 from bms_async.cli.access.whoami import show_place
-from bms_async.cli.following.bounds import Bounds
+from bms_async.cli.following.chosen import look_at
 from bms_async.cli.following.plan import print_plan
+from bms_async.cli.following.waves import print_waves
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.confirm import confirm
@@ -24,10 +26,12 @@ from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
 from .durable import carry_on, find_run, kept_batch_size, print_detached, wait_for_the_run
 from .journal import OWN_PREFIX, made_up_key
+from .taken_over import TakenOver, take_over
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
     from bms_async.cli.report_page.live import LivePage
+    from bms_async.cli.rolling import RolloutArguments
     from bms_async.cli.terminal.progress import Screen
     from bms_async.cli.terminal.signals import SignalHandler
 
@@ -44,8 +48,9 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
         abort_above: The share of failures that aborts it.
         abort_sample: How many servers must have ended before that counts.
         verify: Whether states are read back at the end, also if they were not.
-        rollout: How the fleet is walked through.
-        no_rollout: Whether a run that was a rollout is tried again without one.
+        changes: The options of a rollout, in place of those of the ended run; None for none.
+        no_rollout: Whether the rollout of the ended run is left out.
+        server_takes: Seconds that a server takes until it is well, for the plan.
         detach: Whether it is only written down.
         dry_run: Whether to print the plan, and do nothing.
         yes: Whether to skip the confirmation.
@@ -62,8 +67,9 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
     abort_above: float | None = None
     abort_sample: int | None = None
     verify: bool = False
-    rollout: Rollout | None = None
+    changes: RolloutArguments | None = None
     no_rollout: bool = False
+    server_takes: float | None = None
     detach: bool = False
     dry_run: bool = False
     yes: bool = False
@@ -99,10 +105,12 @@ async def retry_failed(
         The exit code.
 
     Raises:
-        UsageError: The run has not ended, it was another action, or it was a rollout and the new one is none.
+        UsageError: The run has not ended, it was another action, or its rollout cannot be taken over.
         JournalError: The journal cannot be used.
     """
-    _check(run, retry, action)
+    _check(run, action)
+    taken = take_over(run, retry)
+    check_rollout(verb_in(run.action), taken.rollout)
     its_action, counts = verb_in(run.action), run.progress.by_state
     key = retry.key or _key_of_retry(run)
     if retry.key is None and its_action == "reboot":
@@ -118,24 +126,16 @@ async def retry_failed(
         return Code.USAGE if retry.fail_if_none else Code.OK
     if not retry.detach:
         await check_credentials(cloud)
-    # A wave that follows from the threshold is that of a larger fleet.
-    wave = retry.wave or (None if run.wave_follows else run.wave_size)
-    above = run.abort_above if retry.abort_above is None else retry.abort_above
-    bounds = Bounds(wave, above, count)
     if retry.dry_run:
-        note = "" if bounds.text is None else f"{bounds.text}\n"
-        batch = kept_batch_size(bounds.size)
-        await print_plan(its_action, cloud, count, wave=bounds.size, batch=batch, output=retry.output, note=note)
+        await _print_plan(run, wanted, retry, taken, cloud)
         return Code.OK
     place = await show_place(cloud, quiet=retry.quiet)
-    if bounds.text is not None and not retry.quiet:
-        print_error(bounds.text)
+    for note in () if retry.quiet else taken.notes(run, count):
+        print_error(note)
     if count > 1 and not retry.yes:
         await confirm(f"{its_action} {pluralize(count, 'server')} of {place.brief}?", otherwise="confirm with --yes")
-    wanted_options: DurableOptions = {"wave_size": wave, "abort_above": above, "detach": True}
-    wanted_options["abort_sample"] = run.abort_sample if retry.abort_sample is None else retry.abort_sample
-    wanted_options["verify"] = retry.verify or run.verify
-    wanted_options["rollout"] = retry.rollout
+    wanted_options: DurableOptions = {"wave_size": taken.wave, "abort_above": taken.abort_above, "detach": True}
+    wanted_options |= {"abort_sample": taken.abort_sample, "verify": taken.verify, "rollout": taken.rollout}
     # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
     stop.on_interrupt = stop.on_first_signal = wait_for_the_run
     new = await cloud.bms.runs.retry(run, key=key, unknown=retry.unknown or None, **wanted_options)
@@ -151,8 +151,47 @@ async def retry_failed(
         quiet=retry.quiet,
         report=retry.report,
         failed_to=retry.failed_to,
-        rollout=retry.rollout,
+        rollout=taken.rollout,
         live=live,
+    )
+
+
+async def _print_plan(
+    run: DurableRun, wanted: Collection[OutcomeState], retry: RetryOptions, taken: TakenOver, cloud: OpenClient
+) -> None:
+    """Print what would be done, with what is taken over from the ended run."""
+    action = cast("Literal['start', 'stop', 'reboot']", verb_in(run.action))
+    ids = [
+        outcome.server_id
+        async for outcome in run.outcomes(wait=False)
+        if outcome.state in wanted and not isinstance(outcome.error, InvalidRequestError)
+    ]
+    note, size = "\n".join(taken.notes(run, len(ids))), taken.bounds(len(ids)).size
+    await learn_servers(cloud, ids)
+    chosen = await look_at(cloud, action, ids)
+    if taken.rollout is not None:
+        await print_waves(
+            action,
+            cloud,
+            ids,
+            taken.rollout,
+            wave=size,
+            server_takes=retry.server_takes,
+            output=retry.output,
+            chosen=chosen,
+            note=note or None,
+        )
+        return
+    await print_plan(
+        action,
+        cloud,
+        len(ids),
+        wave=size,
+        batch=kept_batch_size(size),
+        output=retry.output,
+        note=f"{note}\n" if note else "",
+        chosen=chosen,
+        server_takes=retry.server_takes,
     )
 
 
@@ -186,7 +225,7 @@ def _print_asked_before(run: DurableRun, again: DurableRun, *, fails_if_none: bo
     return Code.USAGE if fails_if_none else Code.OK
 
 
-def _check(run: DurableRun, retry: RetryOptions, action: str | None) -> None:
+def _check(run: DurableRun, action: str | None) -> None:
     shown, typed, its_action = strip_control_chars(run.key), shlex.quote(run.key), verb_in(run.action)
     if action is not None and its_action != action:
         raise UsageError(
@@ -197,12 +236,6 @@ def _check(run: DurableRun, retry: RetryOptions, action: str | None) -> None:
             f"the run {shown} has not ended, and its servers may still be asked for: go on with it by"
             f" `bms {its_action} --resume {typed}`, or end it first by `bms runs cancel {typed}`"
         )
-    if run.is_rollout and retry.rollout is None and not retry.no_rollout:
-        raise UsageError(
-            f"the run {shown} was a rollout: give the options of the new one, such as --max-unavailable, or do"
-            f" without by `bms runs retry {typed} --no-rollout`"
-        )
-    check_rollout(its_action, retry.rollout)
 
 
 def _print_nothing_to_do(run: DurableRun) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bms_async import AllOf
     from bms_async.cli.rolling import Hours, RolloutArguments
 
-__all__ = ["ListedServers", "check_rollout", "make_rollout"]
+__all__ = ["ListedServers", "check_rollout", "given_options", "make_rollout"]
 
 _BESIDE = {
     "group_by": ("max_unavailable", "max_groups"),
@@ -65,33 +65,40 @@ class ListedServers:
         return kept
 
 
-def make_rollout(arguments: RolloutArguments) -> Rollout | None:
+_WITH_THE_OTHER = frozenset({"ready_address", "window_zone"})
+"""Options that are a part of another one, and say nothing of that of an earlier run."""
+
+
+def make_rollout(arguments: RolloutArguments, before: Rollout | None = None) -> Rollout | None:
     """Return the rollout that was asked for; None without any option of one.
 
     Args:
         arguments: The options.
+        before: The rollout of an earlier run, which has what was not typed; None for none.
 
     Raises:
         UsageError: They contradict each other, or the time zone of the window is not known.
     """
-    given = {name for name, value in arguments.items() if value not in (None, ())}
+    given = given_options(arguments)
     if not given:
-        return None
+        return before
+    had = {name for name in Rollout.__struct_fields__ if before is not None and getattr(before, name)}
     for name, others in _BESIDE.items():
-        if name in given and not given.intersection(others):
+        if name in given and not (given if name in _WITH_THE_OTHER else given | had).intersection(others):
             raise UsageError(f"{_spelled(name)}: expected {' or '.join(map(_spelled, others))} beside it")
-    rollout = Rollout(
-        canary=arguments["canary"] or 0,
-        group_by=arguments["group_by"],
-        max_unavailable=arguments["max_unavailable"],
-        max_groups=arguments["max_groups"],
-        ready=_make_check(arguments["ready"], arguments["ready_address"]),
-        settle=arguments["settle"] or 0.0,
-        window=_make_window(arguments["window"], arguments["window_zone"]),
-        order_by=_name_of if arguments["order_by"] == "name" else None,
-    )
-    timeout = arguments["ready_timeout"]
-    return rollout if timeout is None else msgspec.structs.replace(rollout, ready_timeout=timeout)
+    typed: dict[str, object] = {
+        **arguments,
+        "ready": _make_check(arguments["ready"], arguments["ready_address"]),
+        "window": _make_window(arguments["window"], arguments["window_zone"]),
+        "order_by": _name_of if arguments["order_by"] == "name" else None,
+    }
+    fields = {name: typed[name] for name in given - _WITH_THE_OTHER}
+    return msgspec.structs.replace(before or Rollout(), **fields)
+
+
+def given_options(arguments: RolloutArguments) -> set[str]:
+    """Return which options of a rollout were typed, by their names as arguments."""
+    return {name for name, value in arguments.items() if value not in (None, ())}
 
 
 def check_rollout(action: str, rollout: Rollout | None) -> None:

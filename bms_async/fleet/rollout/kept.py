@@ -14,6 +14,8 @@ class KeptRollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     Attributes:
         ready: The check, as `encode_check` encodes it; None for none.
+        group_by: What made the groups, if that is a text; else it is not kept.
+        is_grouped_by_function: Whether a function made the groups.
     """
 
     canary: int = 0
@@ -23,11 +25,14 @@ class KeptRollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     ready_timeout: float = 0.0
     settle: float = 0.0
     window: Window | None = None
+    group_by: str | None = None
+    is_grouped_by_function: bool = False
 
     def rollout(self) -> Rollout:
-        """Return the rollout, without what has been evaluated."""
+        """Return the rollout, without the functions that only its first process could call."""
         return Rollout(
             canary=self.canary,
+            group_by=self.group_by,
             max_unavailable=self.max_unavailable,
             max_groups=self.max_groups,
             ready=None if self.ready is None else decode_check(self.ready),
@@ -51,4 +56,6 @@ def keep(rollout: Rollout) -> KeptRollout:
         ready_timeout=rollout.ready_timeout,
         settle=rollout.settle,
         window=rollout.window,
+        group_by=rollout.group_by if isinstance(rollout.group_by, str) else None,
+        is_grouped_by_function=callable(rollout.group_by),
     )
