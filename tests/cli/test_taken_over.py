@@ -37,7 +37,7 @@ def test_all_that_protected_the_servers_is_taken_over_and_what_is_given_anew_is_
     )  # fmt: skip
     taken = take_over(ended_run(before), RetryOptions(changes=NOTHING))
     assert taken[:5] == (8, 0.0, 1, True, before)
-    assert ", ".join(taken.words) == (
+    assert ", ".join(taken.words).replace("\N{NO-BREAK SPACE}", " ") == (
         "at most 8 under way at once, ended by the first failure, 2 canaries first, grouped by tag:rack, at most 1 of a"
         " group unavailable, at most 3 groups touched at once, each well again within 1 min, 9 s between two of"
         " a group, begun only within Sat 22:00-04:00 (Europe/Berlin), states read back at the end"
