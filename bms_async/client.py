@@ -15,7 +15,7 @@ from bms_async import config
 from bms_async._foreign import is_own_cancellation
 from bms_async._tasks import check_loop, finish_task, is_owned, outside_of_all
 from bms_async._version import __version__
-from bms_async.api import BareMetal, BareMetalFilter, find_project, make_poller, poll_job
+from bms_async.api import BareMetal, BareMetalFilter, find_project, poll_job
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, project_of, read_hooks
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
@@ -31,6 +31,7 @@ from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 
 if TYPE_CHECKING:
+    from bms_async.api.nova.server_poller import ServerPoller
     from bms_async.hooks import Hook
     from bms_async.reconcile.wishes import PowerWishes
     from bms_async.runs import DurableRuns, Runs
@@ -209,9 +210,9 @@ class BmsClient(ClientView):
             make_power=functools.cache(
                 lambda: _make_power(session.unbounded(), watcher, window=wish_window, check=check)
             ),
+            find_poller=functools.cache(lambda: _make_poller(session.for_polling(), patience)),
             check=check,
             has_journal=runs is not None,
-            poller=make_poller(session.for_polling(), patience),
             bare_metal=BareMetalFilter(bare_metal),
         )
         self._opened = self._is_closed = self._has_more = False
@@ -473,6 +474,12 @@ def shared_limits(settings: config.Settings) -> Limits:
     except ConfigurationError as error:
         # Whoever set a variable does not know the arguments of `Limits.shared`.
         raise ConfigurationError(f"BMS_LIMITS, or bms_limits in clouds.yaml: {error}") from None
+
+
+def _make_poller(session: Session, patience: Patience) -> ServerPoller:
+    from bms_async.api.nova.servers import make_poller  # noqa: PLC0415 - who makes no native call needs none
+
+    return make_poller(session, patience)
 
 
 def _make_power(session: Session, watcher: Watcher, *, window: float, check: bool) -> PowerWishes:

@@ -14,11 +14,9 @@ from bms_async.api import (
     Identity,
     Jobs,
     ProjectQuotas,
-    ServerPoller,
     Servers,
     ServiceName,
     Versions,
-    make_poller,
     request,
     wrap_body_secrets,
 )
@@ -30,6 +28,7 @@ from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
 
 if TYPE_CHECKING:
+    from bms_async.api.nova.server_poller import ServerPoller
     from bms_async.fleet import Fleet
     from bms_async.fleet.native.nova import ClientNova
     from bms_async.fleet.rollout.rollout import Rollout
@@ -51,15 +50,15 @@ class ClientView:
         *,
         make_runs: Callable[[], DurableRuns],
         make_power: Callable[[], PowerWishes],
+        find_poller: Callable[[], ServerPoller],
         check: bool,
         has_journal: bool = False,
-        poller: ServerPoller | None = None,
         bare_metal: BareMetalFilter | None = None,
     ) -> None:
         self._session = session
         self._watcher = watcher
         self._check = check
-        self._poller = poller or make_poller(session.for_polling())
+        self._find_poller = find_poller
         self.servers = Servers(session, watcher, check=check)
         self.flavors = Flavors(session, check=check)
         self.quotas = ProjectQuotas(session)
@@ -79,7 +78,7 @@ class ClientView:
         """The native calls of OpenStack."""
         from bms_async.fleet.native.nova import ClientNova  # noqa: PLC0415 - a command that only reads needs none
 
-        return ClientNova(self._session, self._poller, self._bare_metal, check=self._check)
+        return ClientNova(self._session, self._find_poller(), self._bare_metal, check=self._check)
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -151,7 +150,7 @@ class ClientView:
             make_power=self._make_power,
             check=self._check,
             has_journal=self._has_journal,
-            poller=self._poller,
+            find_poller=self._find_poller,
             bare_metal=self._bare_metal,
         )
 

@@ -1,4 +1,7 @@
-"""The resources of the API: one module for each, and one `Operation` for each documented call."""
+"""The resources of the API: one module for each, and one `Operation` for each documented call.
+
+The native calls are in `bms_async.api.nova`, which is imported for who makes them.
+"""
 
 from ._registry import operations
 from .bms.creation import CreationJob
@@ -9,10 +12,6 @@ from .bms.servers import Servers
 from .bms.versions import Versions
 from .identity import Identity, find_project
 from .nova.bare_metal import BareMetal, BareMetalFilter
-from .nova.nova import Nova
-from .nova.server_filters import ServerFilterOptions
-from .nova.server_poller import ServerPoller
-from .nova.servers import make_poller
 from .raw import ServiceName, request, wrap_body_secrets
 
 __all__ = [
@@ -22,15 +21,11 @@ __all__ = [
     "Flavors",
     "Identity",
     "Jobs",
-    "Nova",
     "ProjectQuotas",
-    "ServerFilterOptions",
-    "ServerPoller",
     "Servers",
     "ServiceName",
     "Versions",
     "find_project",
-    "make_poller",
     "operations",
     "poll_job",
     "request",

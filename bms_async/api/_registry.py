@@ -70,6 +70,8 @@ def operations() -> tuple[Operation[Any], ...]:
         for operation in bms_async.api.operations():
             print(operation.chapter, operation.name, operation.limit)
     """
+    from .nova import nova  # noqa: F401, PLC0415 - a client that makes no native call does without its modules
+
     return tuple(sorted(_DEFINED.values(), key=_chapter_key))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bms_async.api import BareMetalFilter, Nova, ServerPoller
+from bms_async.api import BareMetalFilter
+from bms_async.api.nova.nova import Nova
+from bms_async.api.nova.server_poller import ServerPoller
 
 if TYPE_CHECKING:
     from bms_async.session import Session

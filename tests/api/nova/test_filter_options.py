@@ -7,8 +7,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from bms_async.api import ServerFilterOptions
-from bms_async.api.nova.server_filters import ServerFilters
+from bms_async.api.nova.server_filters import ServerFilterOptions, ServerFilters
 from tests.support.mocked import mocked
 
 
