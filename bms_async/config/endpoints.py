@@ -116,7 +116,8 @@ def read_endpoint(argument: str, setting: str, value: object, project_id: str | 
     project = f"{_PROJECT}|{re.escape(known)}" if known else _PROJECT
     # Not directly after a slash: that would match the host.
     versions = rf"(?<!/)(?:/v\d+(?:\.\d+)?/(?:{project})|{_VERSIONS[setting]})$"
-    plain = re.sub(versions, "", address, flags=re.IGNORECASE)
+    # Most addresses have no version, and compiling the pattern takes as long as a call.
+    plain = re.sub(versions, "", address, flags=re.IGNORECASE) if "/v" in address.lower() else address
     unfilled = find_unfilled(plain)
     if unfilled is not None:
         raise ConfigurationError(

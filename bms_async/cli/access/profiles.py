@@ -35,8 +35,8 @@ __all__ = [
     "read_config",
 ]
 
-_HEADER: Final = re.compile(r"""\s*\[\s*profiles\s*\.\s*(?:"([^"]*)"|'([^']*)'|([\w-]+))\s*\]\s*(?:#.*)?""")
-_SECRET: Final = re.compile(r"pass|token|secret|credential|(^|_)(ak|sk)$", re.IGNORECASE)
+# Compiled when there is a file, as there mostly is none.
+_HEADER: Final = r"""\s*\[\s*profiles\s*\.\s*(?:"([^"]*)"|'([^']*)'|([\w-]+))\s*\]\s*(?:#.*)?"""
 _REFUSED: Final = "no secret belongs in this file: keep it in clouds.yaml, in secure.yaml or in a variable"
 
 
@@ -70,13 +70,17 @@ def _is_address(value: object) -> bool:
     return isinstance(value, str) and _is_text(value) and not _has_password(value)
 
 
+def _is_secret(key: str) -> bool:
+    return re.search(r"pass|token|secret|credential|(^|_)(ak|sk)$", key, re.IGNORECASE) is not None
+
+
 def _has_password(address: str) -> bool:
     from urllib.parse import parse_qsl, urlsplit
 
     try:
         parts = urlsplit(address)
         # Drivers of databases take it from the query, too.
-        return parts.password is not None or any(_SECRET.search(name) for name, _ in parse_qsl(parts.query))
+        return parts.password is not None or any(_is_secret(name) for name, _ in parse_qsl(parts.query))
     except ValueError:
         # What cannot be taken apart may have one.
         return True
@@ -172,7 +176,7 @@ class ConfigFile(NamedTuple):
         """
         for key in self.tree:
             if key not in {"profiles", "default_profile"}:
-                problem = _REFUSED if _SECRET.search(key) else "expected default_profile, or [profiles.NAME]"
+                problem = _REFUSED if _is_secret(key) else "expected default_profile, or [profiles.NAME]"
                 raise ProfileError(f"{self._place(None, key)}: {problem}")
         default = self.tree.get("default_profile")
         if default is not None and not _is_text(default):
@@ -197,7 +201,7 @@ def check_value(key: str, value: object) -> str | None:
     """
     kind = KEYS.get(key)
     if kind is None:
-        return _REFUSED if _SECRET.search(key) else f"expected one of {', '.join(KEYS)}"
+        return _REFUSED if _is_secret(key) else f"expected one of {', '.join(KEYS)}"
     return None if kind.fits(value) else f"expected {kind.expected}"
 
 
@@ -283,7 +287,7 @@ def find_section(lines: list[str], profile: str | None) -> tuple[int, int]:
             continue
         if begin is not None:
             return begin, number
-        found = _HEADER.fullmatch(line)
+        found = re.fullmatch(_HEADER, line)
         if found is not None and profile in found.groups():
             begin = number + 1
     return (0, 0) if begin is None else (begin, len(lines))

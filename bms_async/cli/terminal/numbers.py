@@ -8,8 +8,9 @@ from typing import Final
 __all__ = ["read_seconds", "read_share"]
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([smhd]?)")
-_SHARE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s?(%?)")
+# Compiled when a number was typed, which most commands have none of.
+_SECONDS: Final = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([smhd]?)"
+_SHARE: Final = r"([0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s?(%?)"
 
 
 def read_seconds(text: str, *, needs_unit: bool = False) -> float | None:
@@ -19,7 +20,7 @@ def read_seconds(text: str, *, needs_unit: bool = False) -> float | None:
         text: The text.
         needs_unit: Whether a number alone is no time: what it is a number of would be guessed.
     """
-    found = _SECONDS.fullmatch(text.strip())
+    found = re.fullmatch(_SECONDS, text.strip())
     if found is None or (needs_unit and not found[2]):
         return None
     return float(found[1]) * _UNITS[found[2]]
@@ -33,7 +34,7 @@ def read_share(text: str) -> float | None:
     """
     from decimal import Decimal
 
-    found = _SHARE.fullmatch(text.strip())
+    found = re.fullmatch(_SHARE, text.strip())
     if found is None:
         return None
     # As it is written: 0.7 % are 0.007, and not the float next to it.
