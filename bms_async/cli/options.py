@@ -116,7 +116,7 @@ filters = apply(
            help="Servers of this flavor, by its id or name, or of any of several."),
     option("--enterprise-project", metavar="ID", section=SERVERS, help="Servers of this enterprise project."),
     option("--allow-unknown", is_flag=True, section=SERVERS,
-           help="Accept a tag, zone, name, status or flavor that no server has; else it is refused."),
+           help="Accept a status or a --not-tag that no server has; else it is refused."),
 )  # fmt: skip
 ids = argument(
     "ids", nargs=-1, metavar="[ID]...", section=SERVERS,

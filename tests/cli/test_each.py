@@ -276,8 +276,8 @@ def test_filters_of_the_native_list_choose_servers_for_a_plan(cloud: Bms) -> Non
     [
         (["stop", "a", "--ready", "tcp:22"], "a server that was stopped answers nothing"),
         (["stop", "--enterprise-project", "a"], "the native API does not know it"),
-        (["start", "--tag", "no-such-tag"], "--tag no-such-tag: no server has this tag"),
-        (["start", "--tag", "x", "--fail-if-none", "--allow-unknown"], "nothing to do: no server has tag x"),
+        (["start", "--not-tag", "no-such-tag"], "--not-tag no-such-tag: no server has this tag"),
+        (["start", "--tag", "x", "--fail-if-none"], "nothing to do: no server has tag x"),
     ],
 )
 def test_what_the_native_calls_cannot_do_is_refused(cloud: Bms, arguments: list[str], why: str) -> None:

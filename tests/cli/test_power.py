@@ -114,8 +114,10 @@ def test_more_than_one_server_needs_a_yes_where_nobody_can_be_asked(cloud: Bms) 
     assert "\nbms: stop 40 servers of project " in ended.err
     assert "confirm with --yes" in ended.err
     ended = cloud("stop", "--tag", "rack-99", "-y")
-    assert (ended.code, ended.out) == (2, "")
+    assert (ended.code, ended.out) == (0, "")
     assert ended.err.startswith("bms: --tag rack-99: no server has this tag; did you mean rack-")
+    assert ended.err.endswith("\nbms: nothing to do: no server has tag rack-99\n")
+    assert cloud("stop", "--tag", "rack-99", "-y", "--fail-if-none").code == 2
     ended = cloud("stop", "--tag", "rack-99", "-y", "--allow-unknown")
     assert ended == (0, "", "bms: nothing to do: no server has tag rack-99\n")
 

@@ -483,31 +483,43 @@ def test_a_status_that_is_not_documented_is_that_of_a_server_or_refused() -> Non
     ("slip", "right", "told"),
     [
         ({"tag": ["rak-1"]}, {"tag": ["rack-1"]}, "--tag rak-1: no server has this tag; did you mean rack-1?"),
-        ({"tag_any": ["rack-0", "Rack-1"]}, {"tag_any": ["rack-0", "rack-1"]}, "--tag-any Rack-1: no server has this"),
-        ({"not_tag": ["rak-1"]}, {"not_tag": ["rack-1"]}, "--not-tag rak-1: no server has this tag; did you mean rack"),
+        ({"tag_any": ["Rack-1"]}, {"tag_any": ["rack-0", "rack-1"]}, "--tag-any Rack-1: no server has this tag; did"),
         ({"zone": ["az-sim"]}, {"zone": ["az-sim-1"]}, "--zone az-sim: no server is in this zone; did you mean az-sim"),
         ({"name": ["bms-1"]}, {"name": ["bms-000001"]}, "--name bms-1: no server has a name that it matches"),
         ({"flavor": ["physical.o2"]}, {}, "--flavor physical.o2: no server is of this flavor; did you mean physical."),
         ({"enterprise_project": "none"}, {}, "--enterprise-project none: no server is in this enterprise project"),
     ],
 )  # fmt: skip
-def test_a_word_that_no_server_has_is_refused_and_one_that_servers_have_is_not(
-    slip: dict[str, Any], right: dict[str, Any], told: str
+def test_a_word_that_no_server_has_is_said_and_one_that_servers_have_is_not(
+    capsys: pytest.CaptureFixture[str], slip: dict[str, Any], right: dict[str, Any], told: str
 ) -> None:
     sim = SimulatedCloud(CloudSettings(servers=60))
-    answer = refusal(sim, **slip)
-    assert isinstance(answer, str)
-    assert answer.startswith(told)
-    assert answer.endswith("(--allow-unknown accepts it)")
-    accepted = refusal(sim, **slip, allow_unknown=True)
-    assert isinstance(accepted, Choice)
+    nothing = refusal(sim, **slip)
+    assert isinstance(nothing, Choice)
+    assert not nothing.servers
+    assert told in capsys.readouterr().err
+    assert refusal(sim, **slip, allow_unknown=True) == nothing
     # No servers have both, and each has some: there is nothing to do.
     both = refusal(sim, **right, status=["BUILD"])
     assert isinstance(both, Choice)
     assert not both.servers
+    assert capsys.readouterr().err == ""
 
 
-def test_words_that_servers_have_cost_no_call_and_others_few() -> None:
+def test_a_tag_that_no_server_has_leaves_none_out_and_so_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=60))
+    told = "--not-tag rak-1: no server has this tag; did you mean rack-1? (--allow-unknown accepts it)"
+    assert refusal(sim, not_tag=["rak-1"]) == told
+    accepted = refusal(sim, not_tag=["rak-1"], allow_unknown=True)
+    assert isinstance(accepted, Choice)
+    assert len(accepted.servers) == 60
+    left = refusal(sim, not_tag=["rack-1"])
+    assert isinstance(left, Choice)
+    assert 0 < len(left.servers) < 60
+    assert capsys.readouterr().err == ""
+
+
+def test_words_that_servers_have_cost_no_call_and_others_few(capsys: pytest.CaptureFixture[str]) -> None:
     sim = SimulatedCloud(CloudSettings(servers=60))
     refusal(sim, tag=["rack-0"], zone=["az-sim-1"], name=["bms-000001"])
     calls = len(sim.calls)
@@ -515,11 +527,20 @@ def test_words_that_servers_have_cost_no_call_and_others_few() -> None:
     # One list for the name, and one for what may be meant.
     refusal(sim, tag=["rack-1"], name=["nobody"])
     assert len(sim.calls) - calls <= 6
-    told = refusal(sim, tag_any=[f"rak-{number}" for number in range(30)])
-    assert isinstance(told, str)
-    assert told.splitlines()[0] == "--tag-any rak-0: no server has this tag; did you mean rack-0?"
-    assert told.splitlines()[-2:] == ["and 25 more", "--allow-unknown accepts them"]
+    capsys.readouterr()
+    refusal(sim, tag_any=[f"rak-{number}" for number in range(30)])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "bms: --tag-any rak-0: no server has this tag; did you mean rack-0?"
+    assert said[-1] == "bms: and 25 more"
     assert len(sim.calls) < 20
+
+
+def test_what_only_a_notice_hangs_on_is_not_asked_of_a_cloud_that_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=60))
+    sim.faults.add("servers.list", Answer(status=403), nth=2, times=None)
+    nothing = refusal(sim, tag=["rak-1"])
+    assert isinstance(nothing, Choice)
+    assert (nothing.servers, capsys.readouterr().err) == ([], "")
 
 
 def test_servers_to_be_left_out_are_known_before_any_is_listed() -> None:
@@ -538,10 +559,14 @@ def test_servers_to_be_left_out_are_known_before_any_is_listed() -> None:
     assert found == []
 
 
-def test_a_project_without_servers_is_said_to_be_one() -> None:
-    told = refusal(SimulatedCloud(CloudSettings(servers=0)), tag=["rack-1"])
-    assert isinstance(told, str)
-    assert "there is no server at all; `bms login` shows which cloud and project this is" in told
+@pytest.mark.parametrize("options", [{"tag": ["rack-1"]}, {"not_tag": ["rack-1"]}, {"status": ["SHUTOF"]}])
+def test_a_project_without_servers_is_said_to_be_one(
+    capsys: pytest.CaptureFixture[str], options: dict[str, Any]
+) -> None:
+    nothing = refusal(SimulatedCloud(CloudSettings(servers=0)), **options)
+    assert isinstance(nothing, Choice)
+    assert not nothing.servers
+    assert "there is no server at all; `bms login` shows which cloud and project this is" in capsys.readouterr().err
 
 
 def test_ids_that_the_cloud_does_not_have_are_known_before_anything_is_sent() -> None:

@@ -113,7 +113,7 @@ async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[Se
             f" {'does not fit: it is' if sieve.strange == 1 else 'do not fit: they are'} left out"
         )
     if unfound is not None:
-        await unfound.refuse(read_list)
+        await unfound.settle(read_list)
 
 
 async def _read(read_list: _ReadList[S], chosen: Split, sieve: _Sieve) -> AsyncIterator[Sequence[S]]:

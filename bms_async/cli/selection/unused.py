@@ -1,13 +1,15 @@
-"""Words of filters that no server has: slips, which must neither pass for success nor choose more servers.
+"""Words of filters that no server has, which may be slips.
 
-What it guarantees: a filter with a word that no server of the project has, whatever the other filters are, refuses the
-command; what servers are left out by is looked for before the first of them is listed. A documented status is no such
-word, and ``--allow-unknown`` lets all of them pass.
+What it guarantees: a status that is neither documented nor that of a server refuses the command, and so does a tag that
+servers are to be left out by and that none has, before the first server is listed: more servers would be chosen than
+are meant. Any other word that no server of the project has, whatever the other filters are, is said, with what may be
+meant; it chooses no server, which is no failure. ``--allow-unknown`` lets all of them pass.
 
 How: each server that the cloud lists is looked at for the words that were not found yet, so that words that servers
 have cost no call. What is left is asked for alone, by the filters of the cloud as far as it has one.
 
-Rejected: to refuse what is like another word and let the rest pass, which nobody can foresee; and to look in what the
+Rejected: to refuse every such word, since a tag may mark what is to be stopped tonight, and be on no server on some
+days; to refuse what is like another word and let the rest pass, which nobody can foresee; and to look in what the
 completion of the shell has seen, which is old, and of one machine.
 """
 
@@ -24,7 +26,7 @@ import anyio.to_thread
 from bms_async import BmsError, Server, ServerStatus
 from bms_async.api.bms.server_ids import ShortServer
 from bms_async.cli.access.slowly import closing, slowly
-from bms_async.cli.terminal.exit import UsageError
+from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 
 from .filters import ALL_PROJECTS, Filters, Query, may_match
@@ -153,20 +155,27 @@ class Unfound:
         if self._left:
             _take_out(self._left, server, query)
 
-    async def refuse(self, read_list: _ReadList) -> None:
-        """Ask for the words that are left, and refuse those that no server has.
+    async def settle(self, read_list: _ReadList) -> None:
+        """Ask for the words that are left; refuse a status that no server has, and say the others.
 
         Args:
             read_list: Reads a list.
 
         Raises:
-            UsageError: There are such words.
-            BmsError: The cloud could not be asked.
+            UsageError: There is such a status.
+            BmsError: The cloud could not be asked for it.
         """
         reading = _Reading(read_list, self._filters)
-        await reading.find(self._left)
-        if self._left:
-            await _refuse(self._left, reading)
+        if statuses := self._left.pop(_STATUS, None):
+            left: _Left = {_STATUS: statuses}
+            await reading.find(left)
+            if left:
+                await _refuse(left, reading)
+        # They choose no server, so that nothing hangs on them.
+        with suppress(BmsError), anyio.move_on_after(_PATIENCE):
+            await reading.find(self._left)
+            if self._left:
+                _print(await _describe(self._left, reading))
 
 
 async def refuse_unknown_exclusions(read_list: _ReadList, filters: Filters) -> None:
@@ -276,6 +285,22 @@ def _take_out(left: _Left, server: _Listed, query: Query) -> None:
 
 
 async def _refuse(left: _Left, reading: _Reading) -> None:
+    lines = await _describe(left, reading)
+    if reading.has_read_all and not reading.has_come:
+        # Where there is no server, none is chosen that should not be.
+        _print(lines)
+        return
+    if len(lines) == 1:
+        raise UsageError(f"{lines[0]} (--allow-unknown accepts it)")
+    raise UsageError("\n".join([*lines, "--allow-unknown accepts them"]))
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print_error(line)
+
+
+async def _describe(left: _Left, reading: _Reading) -> list[str]:
     if _PROJECT in left:
         # Nothing is in it, so that nothing has the other words there.
         left = {_PROJECT: left[_PROJECT]}
@@ -294,12 +319,8 @@ async def _refuse(left: _Left, reading: _Reading) -> None:
     if len(unknown) > _MOST_SHOWN:
         lines.append(f"and {len(unknown) - _MOST_SHOWN:,} more")
     if reading.has_read_all and not reading.has_come:
-        raise UsageError(
-            f"{lines[0]}, and there is no server at all; `bms login` shows which cloud and project this is"
-        )
-    if len(lines) == 1:
-        raise UsageError(f"{lines[0]} (--allow-unknown accepts it)")
-    raise UsageError("\n".join([*lines, "--allow-unknown accepts them"]))
+        return [f"{lines[0]}, and there is no server at all; `bms login` shows which cloud and project this is"]
+    return lines
 
 
 def _find_meant(kind: _Kind, word: str, seen: Collection[str]) -> str | None:
