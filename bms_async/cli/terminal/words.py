@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bms_async import ApiError, BmsError, JobError, JobFailedError, OutcomeState
+from bms_async import ApiError, BmsError, JobError, JobFailedError
 from bms_async.redaction import shown_text
 
 from .texts import strip_control_chars
@@ -23,8 +23,6 @@ _WORDS: Final[Mapping[str, str]] = {
     "InvalidRequestError": "unfit",
 }
 """What errors without a code are called, where their names say too little."""
-
-_STATES: Final = frozenset(OutcomeState.__members__)
 
 
 class CloudMessage(NamedTuple):
@@ -54,7 +52,10 @@ def shown_code(code: str) -> str:
     Args:
         code: The code of a `Reason`.
     """
-    if code in _STATES:
+    # Here, so that a command that only reads does without the fleet.
+    from bms_async import OutcomeState
+
+    if code in OutcomeState.__members__:
         return code.lower()
     if not _ERROR.search(code) or not code.isalpha():
         return strip_control_chars(code)
