@@ -88,7 +88,8 @@ def _rate(rate: float, whole: float) -> str:
         rate: Servers a second of late.
         whole: The same over the whole time.
     """
-    if rate >= 1 or whole >= 1 or not whole:
+    # Where it is one a second, the last digit of a time decides nothing.
+    if round(max(rate, whole), 2) >= 1 or not whole:
         return f"{rate:,.0f}/s"
     return f"{60 * whole:,.0f}/min"
 
