@@ -47,7 +47,7 @@ def find_problem(command: str) -> str | None:
         elif (whole := f"{found.name} {word}") in app.commands:
             found, known = app.commands[whole], known | _options(app.commands[whole])
         elif isinstance(found, click.Group) and re.fullmatch(r"[a-z][a-z-]*", word):
-            inner = found.get_command(click.Context(found), word)
+            inner = found.get_command(_context(found), word)
             if inner is not None:
                 found, known = inner, known | _options(inner)
             elif not found.invoke_without_command:
@@ -57,8 +57,13 @@ def find_problem(command: str) -> str | None:
     return None
 
 
+def _context(command: click.Command) -> click.Context:
+    # click makes the option for help once, by the first context that asks for it.
+    return click.Context(command, help_option_names=["-h", "--help"])
+
+
 def _options(command: click.Command) -> dict[str, click.Option]:
-    options = [each for each in command.get_params(click.Context(command)) if isinstance(each, click.Option)]
+    options = [each for each in command.get_params(_context(command)) if isinstance(each, click.Option)]
     return {name: each for each in options for name in (*each.opts, *each.secondary_opts)}
 
 
