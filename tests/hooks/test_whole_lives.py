@@ -24,7 +24,7 @@ from tests.hooks._helpers import Ear
 from tests.simulation.seeds import Verdict, try_seed
 from tests.telemetry._helpers import Recorder
 
-SEEDS = range(12)
+SEEDS = range(8)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def test_all_rules_hold_and_what_began_is_told_to_end(
     assert not [name for name in said if name == "bms_async.hooks" or name.startswith("opentelemetry")]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:4])
 def test_all_rules_hold_when_a_hook_raises_on_each_event(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     raised = 0
 

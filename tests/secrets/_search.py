@@ -8,10 +8,12 @@ import pickle
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Final
 
 import bms_async
 from tests.secrets.canaries import secrets_in
@@ -49,7 +51,7 @@ class Eye:
 
     def look_at_error(self, where: str, error: BaseException) -> None:
         """Look at an error, at those that came before it, and at their tracebacks with the variables of our frames."""
-        self.search(f"{where}: format_exception", "".join(traceback.format_exception(error)))
+        self.search(f"{where}: format_exception", _without_lines(error))
         for each in family(error):
             kind = f"{where}: {type(each).__name__}"
             self.look(kind, each)
@@ -68,7 +70,7 @@ class Eye:
         self.names.add(record.name.partition(".")[0])
         where = f"log {record.name} {record.msg!s:.60}"
         self.search(where, message)
-        self.search(f"{where}: formatted", logging.Formatter().format(record))
+        self.search(f"{where}: formatted", _FORMATTER.format(record))
         self.search(f"{where}: record", repr(record.__dict__))
         given = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
         shown = [each for each in given if isinstance(each, BaseException)]
@@ -99,12 +101,16 @@ class Eye:
         seen: dict[int, object] = {}
         while found:
             where, value, depth = found.popleft()
-            if id(value) in seen or isinstance(value, type):
-                continue
-            seen[id(value)] = value
-            self.search(where, repr(value))
-            if depth:
-                found.extend((where, part, depth - 1) for part in _parts(value))
+            kind: Any = type(value)
+            # A secret is in the text itself wherever it is in its repr, and the text is known at once if it was seen.
+            if kind is str or kind is bytes:
+                self.search(where, value)  # type: ignore[arg-type]
+            elif id(value) not in seen and not isinstance(value, type):
+                seen[id(value)] = value
+                self.search(where, repr(value))
+                if depth:
+                    parts = _way_into(kind)(value)
+                    found.extend([(where, part, depth - 1) for part in parts if type(part) not in _WITHOUT_TEXT])
 
 
 def family(error: BaseException) -> Iterator[BaseException]:
@@ -130,8 +136,8 @@ def watching() -> Iterator[Eye]:
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
     before = [(each, each.level, each.propagate, each.disabled) for each in (logging.root, *loggers)]
     for each in (logging.root, *loggers):
-        each.setLevel(logging.DEBUG)
-        each.propagate, each.disabled = True, False
+        each.level, each.propagate, each.disabled = logging.DEBUG, True, False
+    _forget_levels()
     # Others would format each record too, which takes longer than all the rest.
     handlers, logging.root.handlers = logging.root.handlers, [keep]
     try:
@@ -141,8 +147,8 @@ def watching() -> Iterator[Eye]:
     finally:
         logging.root.handlers = handlers
         for each, level, propagate, disabled in before:
-            each.setLevel(level)
-            each.propagate, each.disabled = propagate, disabled
+            each.level, each.propagate, each.disabled = level, propagate, disabled
+        _forget_levels()
     for record, message in kept:
         eye.look_at_record(record, message)
     for warning in warned:
@@ -160,6 +166,24 @@ class _Keep(logging.Handler):
         self._kept.append((record, f"{record.getMessage()} {record.args!r}"))
 
 
+def _forget_levels() -> None:
+    """Let every logger look anew at what it is to write; to do so at each level that is set takes a hundred times."""
+    logging.root.setLevel(logging.root.level)
+
+
+def _without_lines(error: BaseException) -> str:
+    """Return a traceback as it is written, but for the lines of the source, which no secret of a run is in."""
+    return "".join(traceback.format_exception(error, limit=0))
+
+
+class _Formatter(logging.Formatter):
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return _without_lines(ei[1])
+
+
+_FORMATTER = _Formatter()
+
+
 def _copied(error: BaseException) -> BaseException | None:
     try:
         return copy.copy(error)
@@ -174,19 +198,25 @@ def _pickled(error: BaseException) -> bytes | None:
         return None
 
 
-def _parts(value: object) -> Iterator[object]:
-    """Yield what is in a collection, or in the attributes of an object of the package."""
-    if isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, list | tuple | set | frozenset | deque):
-        yield from value
-    elif type(value).__module__.partition(".")[0] == "bms_async":
-        yield from getattr(value, "__dict__", {}).values()
-        for kind in type(value).__mro__:
-            slots = getattr(kind, "__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                mangled = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
-                yield getattr(value, mangled, None)
+_WITHOUT_TEXT: Final = frozenset({int, float, bool, NoneType})
+
+
+@cache
+def _way_into(kind: type) -> Callable[[Any], Iterable[object]]:
+    """Return what yields the parts of a collection, or the attributes of an object of the package."""
+    if issubclass(kind, Mapping):
+        return lambda value: value.values()
+    if issubclass(kind, list | tuple | set | frozenset | deque):
+        return iter
+    if kind.__module__.partition(".")[0] != "bms_async":
+        return lambda _: ()
+    names = [
+        f"_{each.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+        for each in kind.__mro__
+        for slots in [getattr(each, "__slots__", ())]
+        for name in ((slots,) if isinstance(slots, str) else slots)
+    ]
+    return lambda value: [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in names)]
 
 
 def _texts(value: Any, depth: int = 6) -> Iterator[str | bytes]:

@@ -51,10 +51,10 @@ class Traces:
         spans = self._spans.get_finished_spans()
         assert spans
         for span in spans:
-            eye.search(f"span {span.name}", span.to_json())
+            eye.search(f"span {span.name}", span.to_json(indent=None))
         data = self._reader.get_metrics_data()
         assert data is not None
-        eye.search("metrics", data.to_json())
+        eye.search("metrics", data.to_json(indent=None))
 
 
 # Each failure with one kind of credentials: all pairs are tried where errors and logs are looked at.

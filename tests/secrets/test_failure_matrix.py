@@ -27,13 +27,21 @@ async def make(eye: Eye, bms: object, call: Call, name: str) -> None:
             eye.look(f"result of {name}", result)
 
 
+# What a call carries shows whatever the credentials are, and these whatever is called. So every call is made with one
+# kind of them, and with the others one call of each sort: with a body, of a text, of pages, and of the users' own.
+CALLS_OF = dict.fromkeys(
+    CREDENTIALS, ("servers.reset_password", "servers.reinstall_os of bytes", "servers.list", "request")
+) | {"a token": tuple(CALLS)}
+
+
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("credentials", CREDENTIALS)
 def test_r5_no_secret_shows_however_a_call_fails(credentials: str, failure: Behaviour) -> None:
     async def use(eye: Eye) -> None:
         cloud = Cloud(eye, failure)
         async with client_of(eye, cloud, CREDENTIALS[credentials]()) as bms:
-            for name, call in CALLS.items():
+            for name in CALLS_OF[credentials]:
+                call = CALLS[name]
                 before, cloud.carries = cloud.asked, call.carries
                 await make(eye, bms, call, name)
                 assert cloud.asked > before
@@ -59,7 +67,7 @@ ANSWERS: dict[str, Callable[[object], object]] = {
 
 @pytest.mark.parametrize("shape", ANSWERS)
 @pytest.mark.parametrize("status", [200, 404])
-@pytest.mark.parametrize("credentials", CREDENTIALS)
+@pytest.mark.parametrize("credentials", ["a password", "keys"])
 def test_r5_no_secret_that_the_cloud_tells_shows(credentials: str, status: int, shape: str) -> None:
     async def use(eye: Eye) -> None:
         for name, call in CALLS.items():
