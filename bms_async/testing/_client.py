@@ -5,12 +5,12 @@ from __future__ import annotations
 from random import Random
 from typing import Unpack
 
-import anyio
-import httpx
-
-from bms_async import Auth, BmsClient, ClientOptions, HttpxTransport, StaticToken, Transport
+from bms_async import Auth, BmsClient, ClientOptions, StaticToken, Transport
 from bms_async.simulator import Cloud, create_app
 from bms_async.transport import MAX_RESPONSE_BYTES
+from bms_async.transport.base import check_max_response_bytes
+
+from ._app_transport import AppTransport
 
 __all__ = ["ADDRESS", "client_of", "transport_to"]
 
@@ -20,21 +20,8 @@ ADDRESS = "http://localhost"
 
 def transport_to(cloud: Cloud, max_response_bytes: int | None = None) -> Transport:
     """Make a transport that sends requests to a cloud, whatever their address."""
-    library = httpx.AsyncClient(transport=_TimeoutTransport(app=create_app(cloud)))
     bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
-    return HttpxTransport(library, max_response_bytes=bound)
-
-
-class _TimeoutTransport(httpx.ASGITransport):
-    """An ASGI transport with a read timeout, which httpx leaves to sockets."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        timeout = request.extensions.get("timeout", {}).get("read")
-        try:
-            with anyio.fail_after(timeout):
-                return await super().handle_async_request(request)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(f"no response within {timeout:g} s", request=request) from error
+    return AppTransport(create_app(cloud), max_response_bytes=check_max_response_bytes("SimulatedCloud", bound))
 
 
 def client_of(

@@ -20,6 +20,7 @@ from bms_async import (
     Limits,
     NotFoundError,
     OutcomeState,
+    ResponseTooLargeError,
     TransportError,
 )
 from bms_async.testing import (
@@ -360,3 +361,34 @@ async def test_servers_have_racks_and_can_be_labelled(bms_simulator: SimulatedCl
     assert server.metadata["cluster"] == "c7"
     assert [each.id async for each in bms_client.servers.list(tags="rack-2")] == bms_simulator.ids[4:6]
     assert [each.id async for each in bms_client.servers.list(tags="blue")] == [first]
+
+
+async def test_a_response_larger_than_a_client_takes_is_refused(bms_simulator: SimulatedCloud) -> None:
+    async with bms_simulator.client(max_response_bytes=100) as bms:
+        with pytest.raises(ResponseTooLargeError):
+            await bms.servers.get(bms_simulator.ids[0])
+        assert await bms.request("HEAD", f"/v1/{{project_id}}/baremetalservers/{bms_simulator.ids[0]}") is None
+
+
+async def test_what_an_address_encodes_arrives_as_it_was_given(
+    bms_simulator: SimulatedCloud, bms_client: BmsClient
+) -> None:
+    first = bms_simulator.ids[0]
+    await bms_client.nova.tags.add(first, "Gestell 50 % ü")
+    assert "Gestell 50 % ü" in await bms_client.nova.tags.list(first)
+    assert [each.id async for each in bms_client.servers.list(tags="Gestell 50 % ü")] == [first]
+
+
+async def test_a_fault_of_the_application_s_is_the_error_of_the_call_and_quotes_no_secret(
+    bms_simulator: SimulatedCloud, bms_client: BmsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = bms_simulator.settings.token
+
+    def break_down(_: object) -> None:
+        raise ValueError(f"X-Auth-Token: {token}")
+
+    monkeypatch.setattr(bms_simulator.cloud, "grant_of", break_down)
+    with pytest.raises(TransportError) as broken:
+        await bms_client.servers.reboot(bms_simulator.ids)
+    assert broken.value.maybe_delivered
+    assert token not in repr(broken.value)
