@@ -50,6 +50,8 @@ from tests.simulation.world_time import world_time
 
 _LOOK = 3.0
 """Seconds between two looks at a run that nobody may be seen to wait for."""
+_LOOKS = 60
+"""How many looks after its begin are at its progress too; one of so many is later."""
 
 UNFIT = ("no/such id", "")
 
@@ -252,11 +254,14 @@ class Deeds:
                 users.start_soon(self._cancel, run, ran, deed.cancel_after)
             for after, seconds in deed.pauses:
                 users.start_soon(self._pause, run, ran, after, seconds)
+            looks = 0
             while run.report is None:
                 await anyio.sleep(_LOOK)
-                # Whoever looks is told something at any time.
-                str(run.progress)
-                self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
+                looks += 1
+                # Whoever looks is told something at any time. Runs of many hours are looked at as often in all.
+                if looks <= _LOOKS or looks % _LOOKS == 0:
+                    str(run.progress)
+                    self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
             ran.ended = world_time()
 
     async def _run_durably(self, workers: Workers, deed: RunFleet, ran: RanFleet) -> None:
