@@ -524,6 +524,10 @@ def test_words_that_servers_have_cost_no_call_and_others_few(capsys: pytest.Capt
     refusal(sim, tag=["rack-0"], zone=["az-sim-1"], name=["bms-000001"])
     calls = len(sim.calls)
     assert calls == 1
+    # One list of all servers, and one for what may be meant.
+    refusal(sim, zone=["nowhere"])
+    assert len(sim.calls) == calls + 2
+    calls = len(sim.calls)
     # One list for the name, and one for what may be meant.
     refusal(sim, tag=["rack-1"], name=["nobody"])
     assert len(sim.calls) - calls <= 6

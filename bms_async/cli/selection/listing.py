@@ -88,6 +88,15 @@ class _Sieve:
         self._seen.add(server.id)
         return True
 
+    def note_end(self, query: Query) -> None:
+        """Note that a list was read to its end.
+
+        Args:
+            query: What the cloud was asked for.
+        """
+        if self._unfound is not None and not any((query["tags"], query["name"], query["status"], query["flavor"])):
+            self._unfound.has_seen_all = True
+
 
 async def _choose(read_list: _ReadList[S], filters: Filters) -> AsyncIterator[Sequence[S]]:
     unfound = None
@@ -123,6 +132,7 @@ async def _read(read_list: _ReadList[S], chosen: Split, sieve: _Sieve) -> AsyncI
                 taken = [server for server in some if sieve.takes(server, query, chosen.rest)]
                 if taken:
                     yield taken
+        sieve.note_end(query)
 
 
 async def find_ids(bms: BmsClient, filters: Filters, *, page_size: int = _PAGE) -> AsyncIterator[Sequence[str]]:

@@ -128,9 +128,13 @@ class Unfound:
 
     Args:
         filters: The filters.
+
+    Attributes:
+        has_seen_all: Whether all servers were listed, so that what is left need not be asked for.
     """
 
     def __init__(self, filters: Filters) -> None:
+        self.has_seen_all = False
         project = filters.enterprise_project
         typed: Mapping[_Kind, Iterable[str]] = {
             _PROJECT: () if project is None or project == ALL_PROJECTS else (project,),
@@ -168,12 +172,14 @@ class Unfound:
         reading = _Reading(read_list, self._filters)
         if statuses := self._left.pop(_STATUS, None):
             left: _Left = {_STATUS: statuses}
-            await reading.find(left)
+            if not self.has_seen_all:
+                await reading.find(left)
             if left:
                 await _refuse(left, reading)
         # They choose no server, so that nothing hangs on them.
         with suppress(BmsError), anyio.move_on_after(_PATIENCE):
-            await reading.find(self._left)
+            if not self.has_seen_all:
+                await reading.find(self._left)
             if self._left:
                 _print(await _describe(self._left, reading))
 
