@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import click
-from click.shell_completion import ShellComplete, get_completion_class, shell_complete
 
 from bms_async import __version__
 
@@ -24,6 +23,7 @@ from .context import VERBOSE
 from .declaring import argument
 from .ending import EXIT_CODES, HARD_REBOOT, HARD_STOP, end
 from .help import Command, Group, Option
+from .shells import SHELLS, VARIABLE, complete_for, make_script
 from .terminal.streams import discard_output, print_error
 from .terminal.texts import describe_os_error
 
@@ -34,8 +34,6 @@ __all__ = ["app", "run_app"]
 
 _OUTPUT_FAILED = 2
 _NO_READER = 128 + 13
-_COMPLETE = "_BMS_COMPLETE"
-_SHELLS: Final = ("bash", "zsh", "fish")
 
 
 def run_app(arguments: Sequence[str] | None = None) -> int:
@@ -57,10 +55,10 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     """Do what click's `main` does, which has codes of its own for Ctrl-C and for an output without a reader."""
-    instruction = os.environ.get(_COMPLETE)
+    instruction = os.environ.get(VARIABLE)
     if instruction:
         with ended_in_time():
-            return shell_complete(app, {}, "bms", _COMPLETE, instruction)
+            return complete_for(app, instruction)
     try:
         with app.make_context("bms", arguments) as context:
             app.invoke(context)
@@ -183,17 +181,14 @@ def _simulator(context: click.Context, *, json: bool) -> None:
 
 
 @app.command("completion")
-@argument("shell", type=click.Choice(_SHELLS), metavar="SHELL", description="One of bash, zsh and fish.")
+@argument("shell", type=click.Choice(tuple(SHELLS)), metavar="SHELL", description="One of bash, zsh and fish.")
 def _completion(shell: str) -> None:
     """Print the script by which a shell completes commands, options and their values.
 
     For bash, add the line `source <(bms completion bash)` to ~/.bashrc. For zsh, add `source <(bms completion zsh)` to
     ~/.zshrc, below compinit. For fish, run `bms completion fish > ~/.config/fish/completions/bms.fish` once.
     """
-    kind = get_completion_class(shell)
-    if kind is not None:
-        # Not the source of its own class, which asks bash for its version, and that may be another bash.
-        click.echo(ShellComplete.source(kind(app, {}, "bms", _COMPLETE)))
+    click.echo(make_script(app, shell))
 
 
 app.add_command(help_command)

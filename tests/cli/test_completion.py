@@ -19,6 +19,7 @@ from bms_async import Runs
 from bms_async.cli.access import seen
 from bms_async.cli.access.settings import read_settings
 from bms_async.cli.app import app
+from bms_async.cli.shells import complete_for
 from tests.cli._helpers import Bms
 from tests.support.machine import patience
 
@@ -68,6 +69,7 @@ def test_bash_completes_by_the_script_that_is_printed(installed: Bms, words: str
     program = (
         'eval "$(bms completion bash)"\n'
         f"COMP_WORDS=({' '.join(repr(word) for word in typed)}); COMP_CWORD={len(typed) - 1}\n"
+        f"COMP_LINE={words!r}; COMP_POINT={len(words)}\n"
         "_bms_completion bms\n"
         'printf "%s\\n" "${COMPREPLY[@]}"\n'
         "complete -p bms >&2"
@@ -79,18 +81,18 @@ def test_zsh_and_fish_ask_for_what_their_scripts_say(installed: Bms) -> None:
     zsh = run(installed, "bms", "completion", "zsh")
     assert "#compdef bms" in zsh
     assert "_BMS_COMPLETE=zsh_complete bms" in zsh
-    asked = {"_BMS_COMPLETE": "zsh_complete", "COMP_WORDS": "bms st", "COMP_CWORD": "1"}
+    asked = {"_BMS_COMPLETE": "zsh_complete", "COMP_WORDS": "bms st"}
     assert run(installed, "bms", **asked).splitlines()[0::3] == ["plain", "plain"]
     assert run(installed, "bms", **asked).splitlines()[1::3] == ["start", "stop"]
     fish = run(installed, "bms", "completion", "fish")
-    assert "_BMS_COMPLETE=fish_complete COMP_WORDS=(commandline -cp)" in fish
-    asked = {"_BMS_COMPLETE": "fish_complete", "COMP_WORDS": "bms st", "COMP_CWORD": "st"}
+    assert "_BMS_COMPLETE=fish_complete COMP_WORDS=(commandline -cp | string join ' ') bms" in fish
+    asked = {"_BMS_COMPLETE": "fish_complete", "COMP_WORDS": "bms st"}
     offered = [line.partition(",")[2] for line in run(installed, "bms", **asked).splitlines()]
     assert [word.split("\t")[0] for word in offered if word] == ["start", "stop"]
 
 
 def test_where_a_file_is_expected_the_shell_offers_its_own(installed: Bms) -> None:
-    asked = {"_BMS_COMPLETE": "bash_complete", "COMP_WORDS": "bms stop --file ab", "COMP_CWORD": "3"}
+    asked = {"_BMS_COMPLETE": "bash_complete", "COMP_WORDS": "bms stop --file ab", "COMP_CWORD": "ab"}
     assert run(installed, "bms", **asked).splitlines() == ["file,ab"]
 
 
@@ -183,6 +185,51 @@ def test_tags_zones_and_flavors_are_those_of_the_last_list(offered: Offered, now
         assert offered(f"bms stop {option} ") == ["rack-1", "rack-2"]
     assert offered("bms servers list --tag rack-2") == ["rack-2"]
     assert (offered("bms stop --zone "), offered("bms stop --flavor ")) == (["az-1"], ["m2"])
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "inserted"),
+    [
+        ("bms stop --tag env:p", "p", ["prod"]),
+        ("bms stop --tag env:", ":", ["prod", "test"]),
+        ("bms stop --tag k=", "=", ["v"]),
+        ("bms stop --tag=env:p", "p", ["prod"]),
+        ("bms stop --tag=", "=", ["a,b", "env:prod", "env:test", "k=v"]),
+        ("bms stop --tag=e", "e", ["env:prod", "env:test"]),
+        ('bms stop --tag "env:p', '"env:p', ["env:prod"]),
+        ("bms stop --tag R\u00fc", "R\u00fc", []),
+        ("bms stop --tag $(touch x) --tag a", "a", ["a,b"]),
+        ("bms stop --tag 'it", "'it", []),
+        ("bms stop --tag '", "'", ["a,b", "env:prod", "env:test", "k=v"]),
+        ("bms servers list --columns name,sta", "name,sta", ["name,status"]),
+    ],
+)
+@pytest.mark.usefixtures("offered")
+def test_bash_is_given_the_rest_of_a_word_that_it_has_split_and_the_others_the_whole(
+    nowhere: Bms,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    word: str,
+    inserted: list[str],
+) -> None:
+    remembered(nowhere.state, tags=["env:prod", "env:test", "k=v", "a,b", "$(touch x)", "it's"])
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", word)
+    said = {}
+    for shell in ("bash", "zsh", "fish"):
+        assert complete_for(app, f"{shell}_complete") == 0
+        said[shell] = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert said["bash"] == [f"plain,{rest}" for rest in inserted]
+    whole = [each.removeprefix("plain,") for each in said["fish"]]
+    assert said["zsh"][1::3] == whole
+    assert [each.endswith(rest) for each, rest in zip(whole, inserted, strict=True)] == [True] * len(inserted)
+
+
+@pytest.mark.parametrize("asked", ["bash_source", "zsh", "powershell_complete", "bash_complete"])
+def test_what_no_script_of_ours_asks_is_refused(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMP_WORDS", raising=False)
+    assert complete_for(app, asked) == 1
 
 
 def test_nothing_is_offered_that_a_shell_would_run_or_split(offered: Offered, nowhere: Bms) -> None:
