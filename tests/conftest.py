@@ -14,6 +14,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 from tests.support.machine import patience
+from tests.support.signals import heed_signals
 
 if TYPE_CHECKING:
     from tests.support.postgres import Postgres
@@ -44,6 +45,8 @@ SLOW = (
 )  # fmt: skip
 HERE = Path(__file__).parent
 
+
+heed_signals()
 
 pytest_plugins = ["bms_async.testing.plugin"]
 

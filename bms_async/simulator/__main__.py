@@ -168,7 +168,7 @@ class _Simulator(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """End on a signal as uvicorn does, but do not raise it again: a requested stop is not a failure."""
-        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        before = {number: signal.signal(number, self.handle_exit) for number in _heeded_signals()}
         try:
             yield
         finally:
@@ -209,8 +209,13 @@ def _exit_silently_on_signals() -> None:
     def leave(_number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(0)
 
-    for number in _SIGNALS:
+    for number in _heeded_signals():
         signal.signal(number, leave)
+
+
+def _heeded_signals() -> list[signal.Signals]:
+    # What a script starts with `&` ignores Ctrl-C, which is for the command that the script waits for.
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _limit(text: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from bms_async import BmsClient, Limits, OutcomeState, Progress
@@ -206,6 +207,22 @@ def test_another_signal_is_never_taken_for_the_same_press(monkeypatch: pytest.Mo
     assert pressed(monkeypatch, (1, INT), (0.05, TERM), gently=False) == ["lets go", "code 130"]
     assert pressed(monkeypatch, (1, TERM), (0.05, INT)) == ["lets go", "code 143"]
     assert pressed(monkeypatch, (1, INT), (0.05, TERM), (9, TERM)) == ["waits", "lets go", "exit 15", "code 130"]
+
+
+@pytest.mark.parametrize("number", [INT, HUP])
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_a_signal_that_the_parent_has_ignored_stays_so_as_under_nohup(number: signal.Signals, is_ignored: bool) -> None:
+    async def main(stop: SignalHandler) -> int:
+        signal.raise_signal(number)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        return stop.number
+
+    before = signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        assert signals.run_interruptibly(main) == (0 if is_ignored else 128 + number)
+    finally:
+        signal.signal(number, before)
 
 
 def test_without_the_rule_one_press_would_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

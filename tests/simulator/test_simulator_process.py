@@ -100,6 +100,24 @@ def test_a_signal_before_it_is_ready_ends_it_cleanly(number: signal.Signals, mon
 
 
 @pytest.mark.usefixtures("same_handlers")
+def test_ctrl_c_is_not_for_a_simulator_that_a_script_has_started_in_the_background(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_on: list[int] = []
+
+    def make_cloud(*_: object, **__: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+            goes_on.append(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr("bms_async.simulator.__main__.Cloud", make_cloud)
+    with pytest.raises(SystemExit):
+        main([])
+    assert goes_on == [signal.SIGINT]
+
+
+@pytest.mark.usefixtures("same_handlers")
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
