@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -158,7 +159,7 @@ def test_runs_are_those_of_the_journal_and_the_last_one(offered: Offered, nowher
         await runs.journal.aclose()
 
     anyio.run(write)
-    with sqlite3.connect(nowhere.journal) as connection:
+    with closing(sqlite3.connect(nowhere.journal)) as connection, connection:
         columns = {name: kind for _, name, kind, *_ in connection.execute("PRAGMA table_info(bms_async_runs)")}
         for number, key in enumerate(["kernel-41", "kernel-42"]):
             row: dict[str, object] = {name: 0 if kind != "text" else "" for name, kind in columns.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from bms_async.runs import Runs
@@ -12,7 +13,7 @@ from tests.support.virtual_clock import advance
 
 
 def _states(file: Path) -> list[tuple[str]]:
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection:
         return connection.execute("SELECT state FROM bms_async_batches WHERE state != 'done'").fetchall()
 
 
