@@ -3,8 +3,7 @@
 click has such scripts, and these differ from them: the line is handed over as it is up to the cursor, since words that
 are joined and split again become others (``$(a b)``); bash, which takes ``:`` and ``=`` for the ends of words, is given
 the rest of a tag such as ``env:prod``; ``--tag=`` stays where a value of it is completed; and a value may have a comma.
-
-The command has no module for more shells: whatever another one sends is refused.
+What the values are, and that no shell can act on one, is the business of `completing`.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ class _Bash(_Shell):
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
         # What bash takes for the word at the cursor, which is all that it replaces.
-        word = os.environ["COMP_CWORD"]
+        word = os.environ.get("COMP_CWORD", "")
         word = "" if word in {":", "="} else word
         begun = len(self.typed) - len(word)
         value = str(item.value)
