@@ -244,7 +244,7 @@ def test_a_run_that_is_watched_and_that_nobody_carries_says_so_and_is_left_alone
     said = "no process works on this run: 40 servers left; `bms stop --resume alone` or `bms worker` goes on"
     assert said in words(watched.err)
     assert "interrupted; 0 asked" in watched.err
-    assert "the run goes on as before" in watched.err
+    assert "the run stays as it is" in watched.err
     assert bms.run("alone")["status"] == "open"
 
 
@@ -339,7 +339,7 @@ def test_who_leaves_a_run_does_not_wait_for_the_names_of_its_servers(bms: Bms, m
     monkeypatch.setattr(follow, "learn_all", learn)
     watched = bms("runs", "watch", "left", "--json")
     assert (watched.code, watched.json[-1]["left"], learnt) == (130, 40, [])
-    assert "the run goes on as before" in watched.err
+    assert "the run stays as it is" in watched.err
 
 
 def test_a_batch_that_waits_for_its_call_is_not_said_to_be_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,14 +79,14 @@ class WatchedRun:
         """Whether a process works on it."""
         # As long as it goes on, its progress says that it waits for the end of its pause.
         paused = ("paused",) if self.end and self._run.status is RunStatus.PAUSED else ()
-        return (*paused, "no process works on it") if self._is_left_alone else paused
+        return (*paused, "no process works on it") if self._is_left_alone and not self.end else paused
 
     @property
     def _is_left_alone(self) -> bool:
         """Whether it needs a process to go on, and none has anything of it."""
         run = self._run
-        needs_one = run.status is not RunStatus.PAUSED or run.under_way > 0
-        return needs_one and not (self.end or run.held or self.is_sent_here)
+        needs_one = run.ended is None and (run.status is not RunStatus.PAUSED or run.under_way > 0)
+        return needs_one and not (run.held or self.is_sent_here)
 
     @property
     def is_interrupted(self) -> bool:
@@ -110,7 +110,7 @@ class WatchedRun:
 
     def take_news(self, now: float) -> str:
         """Return how it goes on where no process works on it; once each time that it is left so."""
-        if not self._is_left_alone:
+        if self.end or not self._is_left_alone:
             self._lonely_since = None
             return ""
         if self._lonely_since is None:
@@ -145,7 +145,8 @@ class WatchedRun:
     def print_advice(self, servers: NotAsAsked, path: Path | None) -> None:  # noqa: ARG002 - the journal has the list
         """Print how to go on watching, or how to ask again for what is not as asked."""
         if self._run.ended is None:
-            print_error("the run goes on as before. To watch it again:")
+            goes_on = "stays as it is" if self._is_left_alone else "goes on as before"
+            print_error(f"the run {goes_on}. To watch it again:")
             print_command(f"bms runs watch {shlex.quote(self.key)}")
         elif servers:
             self._print_how_to_retry(servers)

@@ -103,9 +103,9 @@ def _reason(failure: Failure) -> Iterator[str]:
     yield f"{failure.code}: {pluralize(failure.servers, 'server')}, {percent(failure.share)} of all"
     yield from _wrapped(f"{failure.meaning} {failure.measure}", "  ")
     if failure.message:
-        yield from _wrapped(f"The cloud said: {failure.message}", "  ")
+        yield from _wrapped(f"What was said: {failure.message}", "  ")
     for message in failure.messages:
-        yield from _wrapped(f"The cloud said of {pluralize(message.servers, 'server')}: {message.text}", "  ")
+        yield from _wrapped(f"Said of {pluralize(message.servers, 'server')}: {message.text}", "  ")
 
 
 def _servers(failure: Failure) -> Iterator[str]:
