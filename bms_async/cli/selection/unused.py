@@ -15,21 +15,36 @@ completion of the shell has seen, which is old, and of one machine.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import anyio
 import anyio.to_thread
 
-from bms_async import BmsError, Server, ServerStatus
-from bms_async.api.bms.server_ids import ShortServer
+from bms_async import BmsError, ServerStatus
 from bms_async.cli.access.slowly import closing, slowly
 from bms_async.cli.terminal.exit import UsageError, print_error
 from bms_async.cli.terminal.texts import strip_control_chars
 
-from .filters import ALL_PROJECTS, Filters, Query, may_match
+from .filter_words import (
+    ANY,
+    FLAVOR,
+    NAME,
+    NOT,
+    PROJECT,
+    SAYING,
+    STATUS,
+    TAG,
+    ZONE,
+    Kind,
+    Listed,
+    WordsOf,
+    find_meant,
+    tags_of,
+)
+from .filters import ALL_PROJECTS, Filters, Query
 
 __all__ = ["Unfound", "refuse_unknown_exclusions"]
 
@@ -46,81 +61,9 @@ _MOST_SEEN: Final = 2000
 _PATIENCE: Final = 3.0
 """Seconds for which a refusal waits for what may be meant."""
 
-_MEANT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("ON", "RUNNING", "UP", "STARTED", "POWERED_ON", "OK", "ONLINE"), "ACTIVE"),
-    **dict.fromkeys(("OFF", "STOPPED", "DOWN", "SHUTDOWN", "SHUT_OFF", "POWERED_OFF", "OFFLINE", "HALTED"), "SHUTOFF"),
-    **dict.fromkeys(("FAILED", "FAULTY", "BROKEN", "FAIL"), "ERROR"),
-    **dict.fromkeys(("BUILDING", "CREATING", "NEW"), "BUILD"),
-    **dict.fromkeys(("REBOOTING", "RESTARTING", "RESTART"), "REBOOT"),
-}
-"""What people call the statuses."""
-
-_Listed: TypeAlias = Server | ShortServer
-_ReadList: TypeAlias = Callable[[Query], AsyncIterable[Sequence[_Listed]]]
-_WordsOf: TypeAlias = Callable[[_Listed, Query], Iterable[str | None]]
-"""Returns which words of a kind a server has, given what the cloud was asked for."""
-
-
-class _Kind(NamedTuple):
-    """A kind of words.
-
-    Attributes:
-        option: The option that they are typed after.
-        lacks: What is true of no server, for people.
-        field: What the list of the cloud is filtered by; empty if it cannot be.
-        words: Returns which of them a server has.
-    """
-
-    option: str
-    lacks: str
-    field: str
-    words: _WordsOf
-
-
-_Left: TypeAlias = dict[_Kind, dict[str, None]]
+_ReadList: TypeAlias = Callable[[Query], AsyncIterable[Sequence[Listed]]]
+_Left: TypeAlias = dict[Kind, dict[str, None]]
 """Words that no server has yet."""
-
-
-def _tags(server: _Listed, _query: Query) -> Iterable[str]:
-    return server.tags or ()
-
-
-def _flavors(server: _Listed, _query: Query) -> Iterable[str | None]:
-    return (server.flavor.id, server.flavor.name) if server.flavor else ()
-
-
-def _statuses(server: _Listed, _query: Query) -> Iterable[str]:
-    return (str(server.status).upper(),) if server.status else ()
-
-
-def _zones(server: _Listed, _query: Query) -> Iterable[str | None]:
-    return (server.availability_zone,)
-
-
-def _names(server: _Listed, query: Query) -> Iterable[str | None]:
-    # How names are matched is known to the cloud alone.
-    name = query["name"]
-    return (name,) if name is not None and may_match(name, server.name or "") else ()
-
-
-def _projects(server: _Listed, query: Query) -> Iterable[str | None]:
-    asked = query["enterprise_project_id"]
-    return (asked,) if server.enterprise_project_id in {None, "", asked} else ()
-
-
-_PROJECT: Final = _Kind(
-    "--enterprise-project", "no server is in this enterprise project", "enterprise_project_id", _projects
-)
-_TAG: Final = _Kind("--tag", "no server has this tag", "tags", _tags)
-_ANY: Final = _TAG._replace(option="--tag-any")
-_NOT: Final = _TAG._replace(option="--not-tag")
-_ZONE: Final = _Kind("--zone", "no server is in this zone", "", _zones)
-_NAME: Final = _Kind("--name", "no server has a name that it matches", "name", _names)
-_STATUS: Final = _Kind("--status", "no server has this status", "status", _statuses)
-# The cloud knows a flavor by its id, and people by its name.
-_FLAVOR: Final = _Kind("--flavor", "no server is of this flavor", "", _flavors)
-_SAYING: Final = (_tags, _zones, _flavors, _statuses)
-"""Words of these kinds say what may be meant by another."""
 
 
 class Unfound:
@@ -136,20 +79,20 @@ class Unfound:
     def __init__(self, filters: Filters) -> None:
         self.has_seen_all = False
         project = filters.enterprise_project
-        typed: Mapping[_Kind, Iterable[str]] = {
-            _PROJECT: () if project is None or project == ALL_PROJECTS else (project,),
-            _TAG: filters.tags,
-            _ANY: filters.any_tags,
-            _ZONE: filters.zones,
-            _NAME: filters.names,
-            _STATUS: [status for status in filters.statuses if status not in ServerStatus.__members__],
-            _FLAVOR: filters.flavors,
+        typed: Mapping[Kind, Iterable[str]] = {
+            PROJECT: () if project is None or project == ALL_PROJECTS else (project,),
+            TAG: filters.tags,
+            ANY: filters.any_tags,
+            ZONE: filters.zones,
+            NAME: filters.names,
+            STATUS: [status for status in filters.statuses if status not in ServerStatus.__members__],
+            FLAVOR: filters.flavors,
         }
         words = {kind: dict.fromkeys(texts) for kind, texts in typed.items()}
         self._filters = filters
         self._left = {} if filters.allow_unknown else {kind: texts for kind, texts in words.items() if texts}
 
-    def look_at(self, server: _Listed, query: Query) -> None:
+    def look_at(self, server: Listed, query: Query) -> None:
         """Note what a server has of them.
 
         Args:
@@ -170,8 +113,8 @@ class Unfound:
             BmsError: The cloud could not be asked for it.
         """
         reading = _Reading(read_list, self._filters)
-        if statuses := self._left.pop(_STATUS, None):
-            left: _Left = {_STATUS: statuses}
+        if statuses := self._left.pop(STATUS, None):
+            left: _Left = {STATUS: statuses}
             if not self.has_seen_all:
                 await reading.find(left)
             if left:
@@ -195,9 +138,9 @@ async def refuse_unknown_exclusions(read_list: _ReadList, filters: Filters) -> N
         UsageError: There is such a tag, or the cloud lists no tags, so that nothing says which servers have them.
         BmsError: The cloud could not be asked.
     """
-    left, reading = {_NOT: dict.fromkeys(filters.not_tags)}, _Reading(read_list, filters)
+    left, reading = {NOT: dict.fromkeys(filters.not_tags)}, _Reading(read_list, filters)
     await reading.find(left)
-    if reading.has_come and not reading.seen[_tags]:
+    if reading.has_come and not reading.seen[tags_of]:
         tags = strip_control_chars(" or ".join(filters.not_tags))
         raise UsageError(
             f"--not-tag: the cloud lists no tag of any of these servers, so nothing says which have {tags}; leave the"
@@ -223,7 +166,7 @@ class _Reading:
     def __init__(self, read_list: _ReadList, filters: Filters) -> None:
         self._read_list = read_list
         self._project = filters.enterprise_project
-        self.seen: dict[_WordsOf, set[str]] = {each: set() for each in _SAYING}
+        self.seen: dict[WordsOf, set[str]] = {each: set() for each in SAYING}
         self.has_come = self.has_read_all = False
 
     async def find(self, left: _Left) -> None:
@@ -232,7 +175,7 @@ class _Reading:
         others: _Left = {}
         for kind in list(left):
             words = left.pop(kind)
-            if kind not in {_NAME, _PROJECT} and not (kind.field and are_few):
+            if kind not in {NAME, PROJECT} and not (kind.field and are_few):
                 others[kind] = words
                 continue
             for word in list(words):
@@ -273,14 +216,14 @@ class _Reading:
                 if not left or count >= most:
                     break
 
-    def _note(self, server: _Listed, query: Query) -> None:
+    def _note(self, server: Listed, query: Query) -> None:
         self.has_come = True
         for words_of, seen in self.seen.items():
             if len(seen) < _MOST_SEEN:
                 seen.update(word for word in words_of(server, query) if word)
 
 
-def _take_out(left: _Left, server: _Listed, query: Query) -> None:
+def _take_out(left: _Left, server: Listed, query: Query) -> None:
     for kind in list(left):
         words = left[kind]
         for word in kind.words(server, query):
@@ -307,9 +250,9 @@ def _print(lines: Iterable[str]) -> None:
 
 
 async def _describe(left: _Left, reading: _Reading) -> list[str]:
-    if _PROJECT in left:
+    if PROJECT in left:
         # Nothing is in it, so that nothing has the other words there.
-        left = {_PROJECT: left[_PROJECT]}
+        left = {PROJECT: left[PROJECT]}
     elif not reading.has_read_all:
         with suppress(BmsError), anyio.move_on_after(_PATIENCE):
             await reading.read({kind: dict(words) for kind, words in left.items()}, most=_MOST_READ)
@@ -317,9 +260,9 @@ async def _describe(left: _Left, reading: _Reading) -> list[str]:
     lines: list[str] = []
     for kind, word in unknown[:_MOST_SHOWN]:
         # In a thread: there may be thousands.
-        meant = await anyio.to_thread.run_sync(_find_meant, kind, word, reading.seen.get(kind.words, ()))
+        meant = await anyio.to_thread.run_sync(find_meant, kind, word, reading.seen.get(kind.words, ()))
         advice = f"; did you mean {meant}?" if meant else ""
-        if kind is _STATUS and not meant:
+        if kind is STATUS and not meant:
             advice = f"; the documented ones are {', '.join(ServerStatus.__members__)}"
         lines.append(strip_control_chars(f"{kind.option} {word}: {kind.lacks}{advice}"))
     if len(unknown) > _MOST_SHOWN:
@@ -327,14 +270,3 @@ async def _describe(left: _Left, reading: _Reading) -> list[str]:
     if reading.has_read_all and not reading.has_come:
         return [f"{lines[0]}, and there is no server at all; `bms login` shows which cloud and project this is"]
     return lines
-
-
-def _find_meant(kind: _Kind, word: str, seen: Collection[str]) -> str | None:
-    """Return what may be meant by a word; None if nothing is like it."""
-    from difflib import get_close_matches
-
-    statuses = ServerStatus.__members__ if kind is _STATUS else ()
-    if kind is _STATUS and word in _MEANT:
-        return _MEANT[word]
-    folded = {known.casefold(): known for known in sorted({*seen, *statuses}, reverse=True)}
-    return next((folded[each] for each in get_close_matches(word.casefold(), folded, n=1, cutoff=0.7)), None)
