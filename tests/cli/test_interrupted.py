@@ -29,7 +29,7 @@ sample, presses = Display.sample, []
 
 def sample_and_press(display):
     sample(display)
-    if display.under_way() and not presses:
+    if display._run.under_way and not presses:
         presses.append(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -16,13 +15,12 @@ from bms_async.cli.access.settings import read_settings
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.failures import Failures
 from bms_async.cli.following.follow import Follower
-from bms_async.cli.following.journaled import WatchedRun, describe_open, describe_status
+from bms_async.cli.following.journaled import WatchedRun, describe_status
 from bms_async.cli.following.outcomes import TABLE as OUTCOMES
 from bms_async.cli.following.results import plain_reasons, reason_lines
 from bms_async.cli.following.terms import describe_terms
 from bms_async.cli.report_page.forms import check_report
 from bms_async.cli.report_page.live import LivePage, serve_page
-from bms_async.cli.terminal.again import to_be_pasted
 from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.files import check_output_file
 from bms_async.cli.terminal.forms import OutputOptions
@@ -38,7 +36,7 @@ from .failed import show_failed
 from .journal import open_journal
 from .last import check_new_key, resolve_key
 from .retrying import RetryOptions, retry_failed
-from .run_texts import TABLE, run_fields, run_head, run_lines
+from .run_texts import TABLE, print_open, run_fields, run_head, run_lines
 
 __all__ = [
     "RunsOptions",
@@ -201,7 +199,8 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
             rows.add(run)
         if status is RunStatus.CANCELLED and not was_ended and run.status in {status, RunStatus.ABORTED}:
             # One that was ending may be ended by this, too.
-            return _print_what_is_open(run)
+            print_open(run)
+            return Code.OK
         if was_ended or run.status is not status:
             print_error(f"the run {strip_control_chars(run.key)} was {describe_status(run)} before, and stays so")
             return Code.FAILED
@@ -214,22 +213,6 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
         return await _for_each(keys, change, rows)(cloud, stop)
 
     return _with_journal(options, work)
-
-
-def _print_what_is_open(run: DurableRun) -> int:
-    """Print what keeps a cancelled run from its end, if anything does, and return the exit code."""
-    if run.ended is not None:
-        return Code.OK
-    if run.held:
-        resume = to_be_pasted(f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}")
-        under_way = pluralize(run.under_way, "server")
-        print_error(
-            f"nothing more is asked for; {under_way} under way, which another process follows to the end. If that has"
-            f" died, `{resume}` takes over after 15 seconds"
-        )
-    else:
-        print_error(f"nothing more is asked for; {describe_open(run)}")
-    return Code.OK
 
 
 def retry_run(key: str, retry: RetryOptions, options: RunsOptions, *, serve: int | None = None) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import Final
 
 from bms_async import DurableRun, RunStatus
 from bms_async.cli.following.followed import count_under_way
-from bms_async.cli.following.journaled import describe_status
+from bms_async.cli.following.journaled import describe_open, describe_status
 from bms_async.cli.following.standing import describe_groups, describe_unavailable, describe_waiting, standing_fields
+from bms_async.cli.terminal.again import to_be_pasted
+from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.rows import Table
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars, verb_in
 
-__all__ = ["TABLE", "run_age", "run_fields", "run_head", "run_lines"]
+__all__ = ["TABLE", "print_open", "run_age", "run_fields", "run_head", "run_lines"]
 
 _DAY = 86400
 
@@ -73,6 +76,24 @@ def run_lines(run: DurableRun) -> list[str]:
         nobody = "" if run.held or run.status is RunStatus.PAUSED else ": `bms worker` carries it out"
         lines.append(f"  workers hold {held}{nobody}")
     return lines
+
+
+def print_open(run: DurableRun) -> None:
+    """Print what keeps a cancelled run from its end, if anything does.
+
+    Args:
+        run: The run, read a moment ago.
+    """
+    if run.ended is not None:
+        return
+    if not run.held:
+        print_error(f"nothing more is asked for; {describe_open(run)}")
+        return
+    resume = to_be_pasted(f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}")
+    print_error(
+        f"nothing more is asked for; {pluralize(run.under_way, 'server')} under way, which another process follows to"
+        f" the end. If that has died, `{resume}` takes over after 15 seconds"
+    )
 
 
 def run_age(run: DurableRun) -> str:
