@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def run(installed: Bms, *command: str, **changes: str) -> str:
         ("bms stop --ab", {"--abort-above", "--abort-sample"}),
         ("bms reboot --group-by fl", {"flavor"}),
         ("bms limits servers.st", {"servers.start", "servers.stop"}),
-        ("bms li", {"limits"}),
+        ("bms servers list --output=cs", {"csv"}),
         ("bms limits o", {"open"}),
         ("bms limits open --st", {"--store"}),
         ("bms servers list --status SH", {"SHUTOFF"}),
@@ -66,7 +67,8 @@ def run(installed: Bms, *command: str, **changes: str) -> str:
     ],
 )
 def test_bash_completes_by_the_script_that_is_printed(installed: Bms, words: str, offered: set[str]) -> None:
-    typed = words.split(" ")
+    # As bash does.
+    typed = [word for word in re.split(" |(=)", words) if word is not None]
     program = (
         'eval "$(bms completion bash)"\n'
         f"COMP_WORDS=({' '.join(repr(word) for word in typed)}); COMP_CWORD={len(typed) - 1}\n"
