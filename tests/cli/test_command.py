@@ -168,7 +168,7 @@ def test_what_is_wrong_is_told_with_what_to_do_and_by_the_code(
     assert "a-secret-token" not in out + err
 
 
-@pytest.mark.parametrize("line", ["{nonsense", '{"id": "a", "x": ' + "[" * 5000 + "]" * 5000 + "}"])
+@pytest.mark.parametrize("line", ["{nonsense", '{"id": "a", "x": ' + "[" * 200_000 + "]" * 200_000 + "}"])
 def test_a_line_that_looks_like_json_and_cannot_be_read_is_wrong_usage(tmp_path: Path, line: str) -> None:
     (tmp_path / "ids").write_text(line + "\n")
     ended, out, err = typed_with(NOBODY, "stop", "--file", str(tmp_path / "ids"))
