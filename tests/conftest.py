@@ -41,7 +41,7 @@ SLOW = (
     "test_import.py", "transport/test_any_bytes.py",
     "transport/test_cancelling.py", "transport/test_cancelling_at_each_step.py", "transport/test_everything_at_once.py",
     "transport/test_on_each_loop.py", "transport/test_responses_without_end.py", "transport/test_secrets.py",
-    "transport/test_ten_thousand_connections.py", "transport/test_which_transport.py",
+    "transport/test_thousands_of_connections.py", "transport/test_which_transport.py",
 )  # fmt: skip
 HERE = Path(__file__).parent
 

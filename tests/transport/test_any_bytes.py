@@ -75,7 +75,7 @@ def split(raw: bytes, cuts: list[float]) -> list[bytes]:
     return [raw[begin:end] for begin, end in pairwise(at)]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=ANY_BYTES, cuts=st.lists(st.floats(0, 1), max_size=4), method=METHODS, ending=ENDINGS)
 @example(raw=FLOOD + SMUGGLED, cuts=[], method="GET", ending="stays")
 def test_any_bytes_are_a_response_or_an_error_in_time(
@@ -84,7 +84,7 @@ def test_any_bytes_are_a_response_or_an_error_in_time(
     check_bounds(attempt(library, trusting, split(raw, cuts), ending, method=method, idle=0.5))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=ANY_BYTES, cuts=st.lists(st.floats(0, 1), max_size=4), method=METHODS, ending=ENDINGS)
 @example(raw=b"HTTP/1.1 204 No Content\r\n\r\n" + SMUGGLED, cuts=[], method="GET", ending="stays")
 @example(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n" + SMUGGLED, cuts=[], method="HEAD", ending="stays")
@@ -96,7 +96,7 @@ def test_no_bytes_of_one_response_are_in_the_next(
     assert shown(trial.second) == OWN_SHOWN
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=35, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=ANY_BYTES, cuts=st.lists(st.floats(0, 1), max_size=6), method=METHODS, ending=ENDINGS)
 def test_any_bytes_have_one_outcome_however_they_are_split(
     library: ModuleType, trusting: ssl.SSLContext, raw: bytes, cuts: list[float], method: str, ending: Ending
@@ -105,7 +105,7 @@ def test_any_bytes_have_one_outcome_however_they_are_split(
     assert shown(whole.first) == shown(pieces.first)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=ANY_BYTES, ending=ENDINGS)
 @example(raw=SMUGGLED, ending="stays")
 def test_bytes_that_nobody_asked_for_are_no_reason_to_hang(

@@ -166,7 +166,7 @@ def responses(draw: st.DrawFn) -> Valid:
     )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=35, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(response=responses(), cuts=st.lists(st.floats(0, 1), max_size=8))
 def test_any_response_split_anyhow_says_what_was_written(
     library: ModuleType, trusting: ssl.SSLContext, response: Valid, cuts: list[float]

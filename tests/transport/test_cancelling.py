@@ -58,10 +58,10 @@ async def test_thirty_cancelled_calls_on_ten_connections_harm_nobody(
     async with Loopback(answers(answer())) as server:
         async with make_transport(library, trusting, 10) as transport, asyncio.timeout(PATIENCE):
             await begin_and_cancel(lambda number: transport.send(request(server.url, number)), after=after)
-            for number in range(100):
+            for number in range(20):
                 assert (await transport.send(request(server.url, 100 + number))).status == 200
-            together = await asyncio.gather(*(transport.send(request(server.url)) for _ in range(100)))
-            assert [each.status for each in together] == [200] * 100
+            together = await asyncio.gather(*(transport.send(request(server.url)) for _ in range(30)))
+            assert [each.status for each in together] == [200] * 30
         assert server.accepted <= 10
         assert transport.statistics().in_flight == 0
 
@@ -95,7 +95,7 @@ async def test_thirty_cancelled_calls_of_a_whole_client_harm_nobody(
         )
         async with bms, asyncio.timeout(PATIENCE):
             await begin_and_cancel(lambda _: bms.servers.get(there.first_id), after=after)
-            for _ in range(100):
+            for _ in range(20):
                 assert (await bms.servers.get(there.first_id)).id == there.first_id
         assert bms.statistics().session.open_calls == 0
 

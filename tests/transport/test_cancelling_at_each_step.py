@@ -20,7 +20,9 @@ import httpx
 import pytest
 
 from bms_async import ClientClosedError, HttpRequest, HttpResponse
-from bms_async.transport import PendingRequest, _connector
+from bms_async.transport import PendingRequest, _connector, _decompress
+from bms_async.transport import aiohttp as over_aiohttp
+from bms_async.transport import httpx as over_httpx
 from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport._trials import TIMEOUT
 from tests.transport.loopback import Behaviour, Talk, answer, server_context
@@ -31,6 +33,8 @@ Step: TypeAlias = Callable[["Attempt", int], Awaitable[T]]
 
 LARGE = b"x" * 400_000
 MOST_PASSES = 400
+CHUNK = 2**13
+"""Bytes that are unpacked in one pass; of as many as users have it would take as many passes and far longer."""
 RESPONSE = answer(body=b'"tried"')
 
 
@@ -62,7 +66,7 @@ async def answers_until_it_closes(talk: Talk) -> None:
 
 
 def packed(own: bytes) -> bytes:
-    return answer(body=gzip.compress(own + b" " * 2_000_000), content_encoding="gzip")
+    return answer(body=gzip.compress(own + b" " * 8 * CHUNK), content_encoding="gzip")
 
 
 PACKED_RESPONSE, OTHER_PACKED_RESPONSE = packed(b'"tried"'), packed(b'"other"')
@@ -85,6 +89,12 @@ def proxies_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return function(*args)
 
     monkeypatch.setattr(_connector, "run_in_thread", run_at_once)
+
+
+@pytest.fixture(autouse=True)
+def chunks_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_decompress, over_aiohttp, over_httpx):
+        monkeypatch.setattr(module, "CHUNK_SIZE", CHUNK)
 
 
 class Way(NamedTuple):

