@@ -9,10 +9,10 @@ import re
 import signal
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import anyio
 import pyte
@@ -110,12 +110,17 @@ class Looks:
             await draw(screen, lines)
             if look.at is not None and not taken and anyio.current_time() >= look.at:
                 taken.append(out.getvalue())
+                # The rest of the run would take most of the time, and nobody looks at it.
+                self._running.cancel()
 
         self._patch.setattr(Screen, "draw", draw_and_look)
         with ExitStack() as stack:
             stack.enter_context(redirect_stdout(out))
             stack.enter_context(redirect_stderr(err))
-            code = cli.main(list(arguments))
+            code = None
+            with suppress(asyncio.CancelledError):
+                code = cli.main(list(arguments))
+        assert bool(taken) is (look.at is not None), f"it ended with {code} before anybody looked"
         typed = " ".join(arguments)
         seen, said = self._steady(taken[0] if taken else out.getvalue()), self._steady(err.getvalue())
         if look.columns:
@@ -147,7 +152,7 @@ class Looks:
 
         def run(main: Coroutine[Any, Any, int]) -> int:
             async def pressed() -> int:
-                loop = asyncio.get_running_loop()
+                loop, self._running = asyncio.get_running_loop(), cast("asyncio.Task[int]", asyncio.current_task())
                 for at in presses:
                     loop.call_later(at, signal.raise_signal, signal.SIGINT)
                 return await main
