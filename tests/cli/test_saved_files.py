@@ -136,7 +136,7 @@ def test_saved_handles_alone_can_be_read_too(tmp_path: Path) -> None:
             '{"bms_run": 9, "action": "servers.stop", "endpoint": "", "project_id": "", "started": "", "ids": []}\n',
             "version",
         ),
-        ('{"x": ' + "[" * 5000 + "]" * 5000 + "}\n", "line 1"),
+        ('{"x": ' + "[" * 200_000 + "]" * 200_000 + "}\n", "line 1"),
     ],
 )
 def test_what_is_no_file_of_saved_jobs_is_refused(tmp_path: Path, content: str, told: str) -> None:
