@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
-import httpx
-
-from bms_async import BmsClient, HttpxTransport, Limits, PasswordAuth
-from bms_async.simulator import Cloud, CloudSettings, create_app
+from bms_async import BmsClient, Limits, PasswordAuth
+from bms_async.simulator import Cloud, CloudSettings
+from bms_async.testing._client import transport_to
 from tests.support.clouds import Simulated
 
 ADDRESS = "http://localhost"
@@ -39,7 +38,7 @@ async def logged_in(
         endpoint=ADDRESS,
         project_id=None,
         auth=password_auth(cloud.settings, **(auth or {})),
-        transport=HttpxTransport(httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))),
+        transport=transport_to(cloud),
         limits=limits,
     ) as bms:
         yield Simulated(bms, cloud)
