@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,6 @@ from bms_async import (
     FleetRun,
     ForeignCodeError,
     HttpRequest,
-    HttpxTransport,
     InvalidRequestError,
     Lane,
     Limits,
@@ -43,11 +41,11 @@ from bms_async.simulator import (
     ScriptedFault,
     Throttled,
     Unauthorized,
-    create_app,
 )
 from bms_async.simulator.core.settings import ANY_POWER
 from bms_async.testing import SimulatedCloud
-from tests.support.clouds import client_of, simulated
+from bms_async.testing._client import transport_to
+from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import advance, run_virtually
 
 S = OutcomeState
@@ -134,7 +132,7 @@ def test_r2_every_id_ends_in_one_outcome_and_r3_no_reboot_happens_twice_whatever
 ) -> None:
     async def main() -> None:
         async with simulated(
-            servers=1500,
+            servers=1100,
             seed=seed,
             fail_share=fail_share,
             anonymous_failures=anonymous,
@@ -566,9 +564,12 @@ def test_r4_closing_the_client_ends_a_run_with_an_outcome_for_each_server() -> N
 
 def test_two_clients_that_share_limits_together_keep_them() -> None:
     async def main() -> None:
-        async with simulated(servers=40_000, job_seconds=(1, 2), latency=(0.01, 0.2)) as sim:
-            async with client_of(sim.cloud, limits=sim.bms.limits) as other:
-                half = 20_000
+        settings = CloudSettings(servers=8000, job_seconds=(1, 2), latency=(0.01, 0.2), limits={"servers.stop": 5})
+        simulator = SimulatedCloud(settings, clock=asyncio.get_running_loop().time)
+        async with simulator.client(limits=Limits({"servers.stop": 5})) as bms:
+            sim = Simulated(bms, simulator.cloud)
+            async with simulator.client(limits=bms.limits) as other:
+                half = 4000
                 first = sim.bms.fleet.stop(sim.ids[:half])
                 second = other.fleet.stop(sim.ids[half:])
                 third = sim.bms.fleet.reboot([])
@@ -722,7 +723,7 @@ def test_credentials_that_fail_for_one_batch_leave_the_others_alone() -> None:
             endpoint="http://localhost",
             project_id=cloud.settings.project_id,
             auth=Flaky(cloud.settings.token, 2),
-            transport=HttpxTransport(httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))),
+            transport=transport_to(cloud),
         ) as bms:
             run = bms.fleet.reboot(list(cloud.servers))
             with pytest.raises(OSError, match="no token today"):
@@ -740,7 +741,7 @@ def test_an_id_that_no_request_can_carry_spoils_its_own_batch_only() -> None:
             endpoint="http://localhost",
             project_id=cloud.settings.project_id,
             auth=Flaky(cloud.settings.token),
-            transport=HttpxTransport(httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))),
+            transport=transport_to(cloud),
             check=False,
         ) as bms:
             report = await bms.fleet.reboot([*list(cloud.servers)[:1999], "b\udc80d"])
