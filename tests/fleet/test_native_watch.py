@@ -90,11 +90,11 @@ def readings(sim: Simulated) -> list[tuple[float, str | None]]:
     return found
 
 
-def test_five_thousand_servers_are_followed_by_one_page_a_second_and_no_get() -> None:
+def test_thousands_of_servers_are_followed_by_one_page_a_second_and_no_get() -> None:
     async def main() -> None:
         # One per cent of faults; what is accepted and ignored can only be found out by time.
         shares: dict[str, Any] = {"native_error_share": 0.004, "native_vanish_share": 0.004, "native_slow_share": 0.002}
-        async with following(servers=5000, job_seconds=(20.0, 90.0), **shares) as here:
+        async with following(servers=2500, job_seconds=(20.0, 90.0), **shares) as here:
             sim, ids = here.sim, here.sim.ids
             read = readings(sim)
             for number, server_id in enumerate(ids):
@@ -110,14 +110,14 @@ def test_five_thousand_servers_are_followed_by_one_page_a_second_and_no_get() ->
             now = sim.cloud.servers
             slow = {each for each in ids if each not in now or (now[each].updated or 0.0) - began > 300}
             assert {server_id for _, server_id in read if server_id is not None} <= slow
-            assert len(slow) < 50
-            assert sim.arrived("nova.servers.get") < 50
+            assert len(slow) < 25
+            assert sim.arrived("nova.servers.get") < 25
             rebooted = {server_id for server_id in now if now[server_id].reboots == 1}
             succeeded = {server_id for server_id, (state, _) in here.ended.items() if state is S.SUCCEEDED}
             assert succeeded == rebooted
-            assert len(here.ended) == 5000
+            assert len(here.ended) == 2500
             assert here.states.keys() == {S.SUCCEEDED, S.FAILED}
-            assert 10 < here.states[S.FAILED] < 90
+            assert 5 < here.states[S.FAILED] < 45
             vanished = [server_id for server_id in ids if server_id not in now]
             assert vanished
             assert all("deleted" in str(here.ended[server_id][1]) for server_id in vanished)

@@ -71,9 +71,9 @@ def test_ten_thousand_servers_in_three_zones_a_tenth_of_each_at_a_time() -> None
     run_virtually(main)
 
 
-def test_ten_thousand_servers_with_canaries_and_some_that_never_come_back() -> None:
+def test_thousands_of_servers_with_canaries_and_some_that_never_come_back() -> None:
     async def main() -> None:
-        async with simulated(servers=10_000, job_seconds=(300, 300), never_back_share=0.01, latency=(0.05, 0.3)) as sim:
+        async with simulated(servers=3000, job_seconds=(300, 300), never_back_share=0.01, latency=(0.05, 0.3)) as sim:
             group_of = zones(sim.cloud)
             hung = set(sim.cloud.availability.never_back)
             ids = sorted(sim.ids, key=hung.__contains__)
@@ -87,7 +87,7 @@ def test_ten_thousand_servers_with_canaries_and_some_that_never_come_back() -> N
             )
             report = await ended(sim.bms.fleet.reboot(ids, rollout=rollout))
             assert_one_outcome_each(sim.ids, report.outcomes)
-            assert states(report.outcomes) == {S.FAILED: len(hung), S.SUCCEEDED: 10_000 - len(hung)}
+            assert states(report.outcomes) == {S.FAILED: len(hung), S.SUCCEEDED: 3000 - len(hung)}
             assert {outcome.server_id for outcome in of_state(report.outcomes, S.FAILED)} == hung
             assert errors_of(report.outcomes, S.FAILED) == {NotReadyError}
             judge(
