@@ -152,7 +152,7 @@ def mask(text: str) -> str:
 
 
 @given(polls=histories())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_a_poll_that_is_read_in_parts_shows_all_that_the_whole_of_it_shows(polls: list[bytes]) -> None:
     assert play(polls, poll_in_parts) == play(polls, poll_as_a_whole)
 
