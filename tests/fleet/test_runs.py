@@ -132,7 +132,7 @@ def test_r2_every_id_ends_in_one_outcome_and_r3_no_reboot_happens_twice_whatever
 ) -> None:
     async def main() -> None:
         async with simulated(
-            servers=1100,
+            servers=1500,
             seed=seed,
             fail_share=fail_share,
             anonymous_failures=anonymous,
