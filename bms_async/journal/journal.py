@@ -78,6 +78,8 @@ class Journal:
             check_loop(self._loop, "the journal")
         else:
             self._loop, self._opening = asyncio.get_running_loop(), anyio.Lock()
+            # Those that were last waited for may be another loop's.
+            self._changed = self._status_changed = None
         self._users += 1
         try:
             await self._try_for(patience, self._connect)

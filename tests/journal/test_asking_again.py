@@ -217,3 +217,31 @@ def test_who_waits_for_a_change_wakes_with_it_or_after_a_time() -> None:
         await journal.aclose()
 
     run_virtually(main)
+
+
+def test_a_journal_that_is_opened_on_another_event_loop_wakes_those_who_wait_there() -> None:
+    store = Away()
+    store.is_away = False
+    journal = Journal(lambda: store)
+
+    async def main() -> None:
+        await journal.open()
+        # Nothing changes meanwhile, so that what is waited for is left behind.
+        seen = await journal.wait_for_status(journal.status_changes, 1)
+        await journal.wait_for_change(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_changes_a_status, journal)
+            began = anyio.current_time()
+            assert await journal.wait_for_status(seen, 60) == seen + 1
+            assert anyio.current_time() - began < 3
+            await journal.wait_for_status(seen + 1, 1)
+            await journal.wait_for_change(1)
+        await journal.aclose()
+
+    run_virtually(main)
+    run_virtually(main)
+
+
+async def _changes_a_status(journal: Journal) -> None:
+    await anyio.sleep(2)
+    journal.notify_status()
