@@ -39,6 +39,7 @@ class Replicas:
             on_read=lambda _, __: None,
             window=None,
             changes=self.changes,
+            patience=SHORT.margin,
         )
         self.control = Listener(self._hear)
         self._pids: dict[str, int] = {}

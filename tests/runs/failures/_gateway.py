@@ -80,6 +80,7 @@ class Gateway:
         on_read: Called with the sender and the servers of each power call once it was read, before the cloud acts.
         window: The limit of power calls; None for none.
         changes: Tells when something came in.
+        patience: Seconds that a poll may take beyond its latency, if it is to end before the lease of its sender.
 
     Attributes:
         cloud: The cloud.
@@ -87,6 +88,7 @@ class Gateway:
         refused: How many of them were refused by the limit.
         most_polls: How many polls of a job were in flight at once at most, by job.
         pollers: Who has polled each job.
+        slow_polls: The jobs of which a poll was in flight for longer than that.
         takeovers: Seconds from the death of a job's worker to the next poll of that job.
         withheld: Whose answers are not given.
     """
@@ -99,6 +101,7 @@ class Gateway:
         on_read: Callable[[str, list[str]], None],
         window: Window | None,
         changes: Changes,
+        patience: float,
     ) -> None:
         self.cloud = _JudgedCloud(settings)
         self._app: Callable[[Message, Receive, Send], Awaitable[None]] = create_app(self.cloud)
@@ -108,6 +111,8 @@ class Gateway:
         self._polls: Counter[str] = Counter()
         self.most_polls: Counter[str] = Counter()
         self.pollers: dict[str, set[str]] = {}
+        self.slow_polls: set[str] = set()
+        self._patience = patience
         self._polled_by: dict[str, str] = {}
         self._orphans: dict[str, float] = {}
         self.takeovers: list[float] = []
@@ -196,7 +201,7 @@ class Gateway:
         if died is not None:
             self.takeovers.append(time.monotonic() - died)
         self._polled_by[job] = worker
-        late = self._late(send)
+        late, began = self._late(send), time.monotonic()
 
         async def look(message: Message) -> None:
             if message.get("body", b"").startswith(_ENDED):
@@ -208,6 +213,8 @@ class Gateway:
             await self._app(scope, receive, look)
         finally:
             self._polls[job] -= 1
+            if time.monotonic() - began > self._latency[1] + self._patience:
+                self.slow_polls.add(job)
 
     def _late(self, send: Send) -> Send:
         async def wait_and_send(message: Message) -> None:

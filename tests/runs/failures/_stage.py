@@ -99,7 +99,7 @@ class Result(msgspec.Struct, kw_only=True):
         wanted: The servers that are as asked in the end.
         doubtful: The servers of batches whose answer only a dead process could have known.
         passed: The points at which somebody died or stood still.
-        crowded: Jobs with more than one poll in flight, although no process stood still.
+        crowded: Jobs with more than one poll in flight, although no process stood still and none of these was slow.
         very_crowded: Jobs with more than two.
         refused: Calls that were refused by the limit.
         takeovers: Seconds from the death of a job's worker to the next poll.
@@ -173,6 +173,7 @@ class Stage:
             on_read=self._on_read,
             window=None if budget is None else Window(budget.calls, budget.terms.window),
             changes=self.changes,
+            patience=scenario.times.margin,
         )
         self._control = Listener(self._hear)
         self.workers: dict[str, Worker] = {}
@@ -279,7 +280,7 @@ class Stage:
                 for point, fates in scenario.fates.items()
                 if any(f"{point}.{number}" in passed for number in fates)
             },
-            crowded=sum(self.stood.isdisjoint(gateway.pollers[job]) for job in crowded),
+            crowded=sum(self.stood.isdisjoint(gateway.pollers[job]) for job in crowded - gateway.slow_polls),
             very_crowded=sum(gateway.most_polls[job] > 2 for job in crowded),
             refused=gateway.refused,
             takeovers=gateway.takeovers,
@@ -329,7 +330,7 @@ class Stage:
                 self._in_doubt.pop(said.number, None)
             elif said.what == "dying":
                 self._lose(said.name)
-            elif said.what == "lost":
+            elif said.what in ("lost", "late"):
                 self.stood.add(said.name)
             elif said.what == "standing" and said.point != "locking":
                 self.stood.add(said.name)

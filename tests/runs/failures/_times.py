@@ -48,6 +48,11 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     job: tuple[float, float] = (10.0, 30.0)
     latency: tuple[float, float] = (0.05, 0.5)
 
+    @property
+    def margin(self) -> float:
+        """Before the end of its lease a job is not polled any more for so long."""
+        return self.lease / 15
+
 
 _SLOWNESS = min(3.0, slowness(measure()))
 
@@ -85,7 +90,7 @@ def use(times: Times, *, batch: int) -> None:
         (board, "RENEW_EVERY", times.renew),
         (board_follower, "_LOOK_EVERY", times.look),
         (board_follower, "_TAKE_OVER_EVERY", times.take_over),
-        (board, "_MARGIN", times.lease / 15),
+        (board, "_MARGIN", times.margin),
         (worker, "_LOOK_EVERY", times.look),
         (worker, "_LOOK_FOR_PLANS_EVERY", times.take_over),
         (rollouts, "_LOOK_EVERY", times.look),

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Literal
 
+import anyio
 import msgspec
 
 from bms_async import BmsClient, Http1Transport, Limits, RetryPolicy, StaticToken
@@ -86,7 +87,8 @@ class Said(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     Attributes:
         name: Its name.
-        what: ready, has (a batch), sending, refused, watching (all committed), dying, standing or done.
+        what: ready, has (a batch), sending, refused, watching (all committed), dying, standing, late (its loop was
+            held up) or done.
         pid: Its number.
         point: Where it dies or stands.
         number: The number of the batch.
@@ -170,10 +172,22 @@ async def _work(part: Part, mouth: Mouth, points: Points) -> None:
             runs=Runs(part.journal),
         ) as bms,
         bms.runs.work(),
+        anyio.create_task_group() as tasks,
     ):
+        tasks.start_soon(_say_when_late, mouth, part.times.margin)
         mouth.say("ready")
         await ended.wait()
+        tasks.cancel_scope.cancel()
     mouth.say("done")
+
+
+async def _say_when_late(mouth: Mouth, margin: float) -> None:
+    """Say when this process was held up for so long that what it was about to do may have come after its lease."""
+    while True:
+        due = anyio.current_time() + margin / 2
+        await anyio.sleep_until(due)
+        if anyio.current_time() - due > margin / 2:
+            mouth.say("late")
 
 
 def _limits(part: Part) -> Limits:
