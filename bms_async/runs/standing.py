@@ -83,14 +83,19 @@ class Standing:
         Raises:
             JournalError: The journal cannot be read.
         """
-        if self._failing_since is None:
+        since = self._failing_since
+        if since is None:
             return True
         now = self._clock()
-        if now < min(self._next_try, self._failing_since + _ALONE_AFTER):
+        if now < min(self._next_try, since + _ALONE_AFTER):
             return False
-        if await self._journal.run(others_send, self._place, self._owner, writes=False):
-            self._failing_since = now
-        return now >= min(self._next_try, self._failing_since + _ALONE_AFTER)
+        others = await self._journal.run(others_send, self._place, self._owner, writes=False)
+        if self._is_proven:
+            # One of its batches was accepted meanwhile.
+            return True
+        if others:
+            self._failing_since = since = now
+        return now >= min(self._next_try, since + _ALONE_AFTER)
 
     async def is_able(self, taken: Sequence[KeptBatch]) -> bool:
         """Return whether it can carry on what another worker has left, which it finds out by a call.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -114,3 +114,24 @@ def test_alone_it_ends_what_a_dead_worker_has_left_as_unknown(tmp_path: Path) ->
         assert 600 < anyio.current_time() < 1200
 
     at_a_site(tmp_path, main, **WORK)
+
+
+def test_a_worker_whose_batch_is_accepted_while_it_asks_for_others_may_take_one() -> None:
+    class Asked:
+        async def run(self, *_: object, **__: object) -> bool:
+            standing.note(None)
+            return False
+
+    now = 0.0
+    standing = Standing(cast("Any", Asked()), cast("Any", None), place="p", owner="o", clock=lambda: now)
+
+    async def main() -> None:
+        nonlocal now
+        standing.note(0.0)
+        assert not await standing.may_try()
+        now = 1000.0
+        assert await standing.may_try()
+        now = 1000.1
+        assert await standing.may_try()
+
+    anyio.run(main)
