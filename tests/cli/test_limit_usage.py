@@ -429,3 +429,10 @@ async def test_the_answer_of_a_store_that_cannot_be_closed_counts(monkeypatch: p
         return store.label
 
     assert await account_usage.ask_store(None, ask) == "broken"
+
+
+def test_a_projects_name_that_is_no_text_is_refused_in_a_line(by_name: Bms) -> None:
+    keys = {name: value for name, value in by_name.exports.items() if not name.startswith(("OS_USER", "OS_PASS"))}
+    with_keys = {**keys, "HUAWEICLOUD_SDK_AK": "a", "HUAWEICLOUD_SDK_SK": "b", "OS_PROJECT_NAME": "eu\udcff"}
+    ended = Bms(with_keys, by_name.state)("limits")
+    assert (ended.code, "expected text that can be encoded" in ended.err) == (2, True)

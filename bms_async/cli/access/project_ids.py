@@ -80,7 +80,7 @@ def note_project(settings: Settings, project_id: str | None) -> None:
     path = _path(settings)
     if path is None:
         return
-    with suppress(OSError):
+    with suppress(OSError, UnicodeEncodeError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = path.with_suffix(".new")
         unfinished.write_text(project_id, encoding="utf-8")
@@ -113,7 +113,8 @@ def _path(settings: Settings) -> Path | None:
     import hashlib
 
     place = (settings.endpoint, settings.identity_endpoint, settings.project_name, whose)
-    with suppress(OSError):
+    # Not every name in the environment is text.
+    with suppress(OSError, UnicodeEncodeError):
         # A digest, since a name may be long, and an access key is nobody else's business.
         return state_folder() / _FOLDER / hashlib.sha256(msgspec.json.encode(place)).hexdigest()[:32]
     return None
