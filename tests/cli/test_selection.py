@@ -30,7 +30,7 @@ from bms_async.cli.terminal.exit import UsageError
 from bms_async.cli.terminal.progress import Screen
 from bms_async.config import Settings
 from bms_async.models import Server
-from bms_async.testing import Answer, CloudSettings, SimulatedCloud, run_virtually
+from bms_async.testing import Answer, CloudSettings, Delay, SimulatedCloud, run_virtually
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -563,6 +563,20 @@ def test_servers_to_be_left_out_are_known_before_any_is_listed() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("answer", [Answer(status=403), Delay(seconds=60.0)])
+@pytest.mark.parametrize("options", [{"not_tag": ["rak-1"]}, {"status": ["SHUTOF"]}])
+def test_a_list_that_fails_or_takes_too_long_is_no_proof_that_there_is_no_server(
+    options: dict[str, Any], answer: Answer | Delay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sim = SimulatedCloud(CloudSettings(servers=60))
+    # What is read for what may be meant.
+    sim.faults.add("servers.list", answer, nth=3 if "status" in options else 2, times=None)
+    told = refusal(sim, **options)
+    assert isinstance(told, str)
+    assert told.endswith("(--allow-unknown accepts it)")
+    assert "no server at all" not in told + capsys.readouterr().err
+
+
 @pytest.mark.parametrize("options", [{"tag": ["rack-1"]}, {"not_tag": ["rack-1"]}, {"status": ["SHUTOF"]}])
 def test_a_project_without_servers_is_said_to_be_one(
     capsys: pytest.CaptureFixture[str], options: dict[str, Any]
@@ -570,7 +584,9 @@ def test_a_project_without_servers_is_said_to_be_one(
     nothing = refusal(SimulatedCloud(CloudSettings(servers=0)), **options)
     assert isinstance(nothing, Choice)
     assert not nothing.servers
-    assert "there is no server at all; `bms login` shows which cloud and project this is" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.endswith(", and there is no server at all; `bms login` shows which cloud and project this is\n")
+    assert "did you mean" not in told
 
 
 def test_ids_that_the_cloud_does_not_have_are_known_before_anything_is_sent() -> None:

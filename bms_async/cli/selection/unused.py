@@ -160,7 +160,7 @@ class _Reading:
     Attributes:
         seen: What servers have, as far as they were read.
         has_come: Whether a server has come.
-        has_read_all: Whether servers were read whatever they have.
+        has_read_all: Whether servers were read whatever they have, to the end or as far as was wanted.
     """
 
     def __init__(self, read_list: _ReadList, filters: Filters) -> None:
@@ -206,7 +206,6 @@ class _Reading:
             "enterprise_project_id": self._project,
         }
         count = 0
-        self.has_read_all |= not field
         async with closing(self._read_list(query)) as pages:
             async for some in pages:
                 async for server in slowly(some):
@@ -215,6 +214,8 @@ class _Reading:
                 count += len(some)
                 if not left or count >= most:
                     break
+        # Not before: a list that fails or takes too long shows nothing of what is not there.
+        self.has_read_all |= not field
 
     def _note(self, server: Listed, query: Query) -> None:
         self.has_come = True
@@ -257,6 +258,10 @@ async def _describe(left: _Left, reading: _Reading) -> list[str]:
         with suppress(BmsError), anyio.move_on_after(_PATIENCE):
             await reading.read({kind: dict(words) for kind, words in left.items()}, most=_MOST_READ)
     unknown = [(kind, word) for kind, words in left.items() for word in words]
+    if reading.has_read_all and not reading.has_come:
+        kind, word = unknown[0]
+        line = f"{kind.option} {word}: {kind.lacks}, and there is no server at all"
+        return [strip_control_chars(f"{line}; `bms login` shows which cloud and project this is")]
     lines: list[str] = []
     for kind, word in unknown[:_MOST_SHOWN]:
         # In a thread: there may be thousands.
@@ -267,6 +272,4 @@ async def _describe(left: _Left, reading: _Reading) -> list[str]:
         lines.append(strip_control_chars(f"{kind.option} {word}: {kind.lacks}{advice}"))
     if len(unknown) > _MOST_SHOWN:
         lines.append(f"and {len(unknown) - _MOST_SHOWN:,} more")
-    if reading.has_read_all and not reading.has_come:
-        return [f"{lines[0]}, and there is no server at all; `bms login` shows which cloud and project this is"]
     return lines
