@@ -589,6 +589,17 @@ def test_a_project_without_servers_is_said_to_be_one(
     assert "did you mean" not in told
 
 
+@pytest.mark.parametrize("options", [{}, {"not_tag": ["rack-1"]}, {"status": ["SHUTOF"]}, {"tag": ["x"]}])
+def test_an_enterprise_project_without_servers_is_not_said_to_be_the_whole_project(
+    capsys: pytest.CaptureFixture[str], options: dict[str, Any]
+) -> None:
+    nothing = refusal(SimulatedCloud(CloudSettings(servers=60)), enterprise_project="none", **options)
+    assert isinstance(nothing, Choice)
+    *before, last = capsys.readouterr().err.splitlines()
+    assert last == "bms: --enterprise-project none: no server is in this enterprise project"
+    assert all(line.endswith(", and there is no server in the enterprise project none") for line in before)
+
+
 def test_ids_that_the_cloud_does_not_have_are_known_before_anything_is_sent() -> None:
     sim = SimulatedCloud(CloudSettings(servers=40))
     for count in (3, 30):

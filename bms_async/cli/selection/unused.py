@@ -169,6 +169,13 @@ class _Reading:
         self.seen: dict[WordsOf, set[str]] = {each: set() for each in SAYING}
         self.has_come = self.has_read_all = False
 
+    @property
+    def where(self) -> str:
+        """Where servers are looked for, for people: behind what says that none is there."""
+        if self._project is None or self._project == ALL_PROJECTS:
+            return "at all; `bms login` shows which cloud and project this is"
+        return f"in the enterprise project {self._project}"
+
     async def find(self, left: _Left) -> None:
         """Take out of words those that a server has."""
         are_few = sum(len(words) for kind, words in left.items() if kind.field) <= _MAX_LISTS
@@ -260,8 +267,8 @@ async def _describe(left: _Left, reading: _Reading) -> list[str]:
     unknown = [(kind, word) for kind, words in left.items() for word in words]
     if reading.has_read_all and not reading.has_come:
         kind, word = unknown[0]
-        line = f"{kind.option} {word}: {kind.lacks}, and there is no server at all"
-        return [strip_control_chars(f"{line}; `bms login` shows which cloud and project this is")]
+        where = "" if kind is PROJECT else f", and there is no server {reading.where}"
+        return [strip_control_chars(f"{kind.option} {word}: {kind.lacks}{where}")]
     lines: list[str] = []
     for kind, word in unknown[:_MOST_SHOWN]:
         # In a thread: there may be thousands.
