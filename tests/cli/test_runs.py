@@ -264,6 +264,10 @@ def test_a_run_whose_process_was_killed_says_what_is_open_and_what_ends_it(bms: 
     leave_as_killed(bms, lease=str(time.monotonic() + 15))
     held = bms("runs", "cancel", "lost")
     assert (held.code, "40 servers under way, which another process follows to the end" in words(held.err)) == (0, True)
+    retried = bms("runs", "retry", "lost", "-y")
+    assert retried.code == 2
+    assert "the run lost has not ended: 40 servers under way, which another process" in words(retried.err)
+    assert "may still be asked for" not in words(retried.err)
     bms.bury()
     cancelled = bms("runs", "cancel", "lost")
     assert (cancelled.code, bms.run("lost")["status"], bms.run("lost")["in_flight"]) == (0, "ending", 40)
@@ -275,6 +279,8 @@ def test_a_run_whose_process_was_killed_says_what_is_open_and_what_ends_it(bms: 
     watched = bms("runs", "watch", "lost")
     assert (watched.code, said in words(watched.err)) == (130, True)
     assert "no process works on it" in watched.err
+    retried = bms("runs", "retry", "lost", "-y")
+    assert (retried.code, f"the run lost has not ended: {said}" in words(retried.err)) == (2, True)
 
 
 def test_a_run_that_nobody_carries_and_that_has_nothing_under_way_is_ended_by_its_cancellation(bms: Bms) -> None:

@@ -15,6 +15,7 @@ from bms_async import DurableOptions, DurableRun, InvalidRequestError, OutcomeSt
 from bms_async.cli.access.learning import check_credentials, learn_servers
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.chosen import look_at
+from bms_async.cli.following.journaled import describe_status
 from bms_async.cli.following.plan import print_plan
 from bms_async.cli.following.waves import print_waves
 from bms_async.cli.selection.rollouts import check_rollout
@@ -26,6 +27,7 @@ from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
 from .durable import carry_on, find_run, kept_batch_size, print_detached, wait_for_the_run
 from .journal import OWN_PREFIX, made_up_key
+from .run_texts import describe_ending
 from .taken_over import TakenOver, take_over
 
 if TYPE_CHECKING:
@@ -231,11 +233,15 @@ def _check(run: DurableRun, action: str | None) -> None:
         raise UsageError(
             f"the run {shown} is a {its_action}: ask for its servers with `bms {its_action} --retry-failed {typed}`"
         )
-    if run.ended is None:
-        raise UsageError(
-            f"the run {shown} has not ended, and its servers may still be asked for: go on with it by"
-            f" `bms {its_action} --resume {typed}`, or end it first by `bms runs cancel {typed}`"
-        )
+    if run.ended is not None:
+        return
+    if describe_status(run) == "ending":
+        # Nothing more of it is asked for, and a cancellation adds nothing.
+        raise UsageError(f"the run {shown} has not ended: {describe_ending(run)}")
+    raise UsageError(
+        f"the run {shown} has not ended, and its servers may still be asked for: go on with it by"
+        f" `bms {its_action} --resume {typed}`, or end it first by `bms runs cancel {typed}`"
+    )
 
 
 def _print_nothing_to_do(run: DurableRun) -> None:

@@ -15,7 +15,7 @@ from bms_async.cli.terminal.exit import print_error
 from bms_async.cli.terminal.rows import Table
 from bms_async.cli.terminal.texts import duration, pluralize, strip_control_chars, verb_in
 
-__all__ = ["TABLE", "print_open", "run_age", "run_fields", "run_head", "run_lines"]
+__all__ = ["TABLE", "describe_ending", "print_open", "run_age", "run_fields", "run_head", "run_lines"]
 
 _DAY = 86400
 
@@ -84,15 +84,22 @@ def print_open(run: DurableRun) -> None:
     Args:
         run: The run, read a moment ago.
     """
-    if run.ended is not None:
-        return
+    if run.ended is None:
+        print_error(f"nothing more is asked for; {describe_ending(run)}")
+
+
+def describe_ending(run: DurableRun) -> str:
+    """Return what keeps a run from its end of which nothing more is asked for.
+
+    Args:
+        run: The run, read a moment ago.
+    """
     if not run.held:
-        print_error(f"nothing more is asked for; {describe_open(run)}")
-        return
+        return describe_open(run)
     resume = to_be_pasted(f"bms {verb_in(run.action)} --resume {shlex.quote(run.key)}")
-    print_error(
-        f"nothing more is asked for; {pluralize(run.under_way, 'server')} under way, which another process follows to"
-        f" the end. If that has died, `{resume}` takes over after 15 seconds"
+    return (
+        f"{pluralize(run.under_way, 'server')} under way, which another process follows to the end. If that has died,"
+        f" `{resume}` takes over after 15 seconds"
     )
 
 
