@@ -283,6 +283,18 @@ def test_a_run_whose_process_was_killed_says_what_is_open_and_what_ends_it(bms: 
     assert (retried.code, f"the run lost has not ended: {said}" in words(retried.err)) == (2, True)
 
 
+def test_nothing_is_confirmed_or_planned_where_an_ending_run_is_followed_to_its_end(bms: Bms) -> None:
+    detach(bms, "stop", "rack-1", "ends")
+    with closing(sqlite3.connect(bms.journal)) as connection, connection:
+        # As a worker leaves it that was killed when the threshold was passed.
+        connection.execute("UPDATE bms_async_runs SET status = 'aborted', aborted = 'too many'")
+    planned = bms("stop", "--resume", "ends", "--plan")
+    assert (planned.code, planned.out.startswith("would stop 0 servers of")) == (0, True)
+    ended = bms("stop", "--resume", "ends")
+    assert (ended.code, "40 skipped" in ended.out, "confirm with" in ended.err) == (1, True, False)
+    assert bms.run("ends")["status"] == "aborted"
+
+
 def test_a_run_that_nobody_carries_and_that_has_nothing_under_way_is_ended_by_its_cancellation(bms: Bms) -> None:
     detach(bms, "stop", "rack-1", "over")
     with closing(sqlite3.connect(bms.journal)) as connection, connection:
@@ -331,6 +343,22 @@ def test_ctrl_c_does_not_wait_for_a_batch_that_was_refused(
         assert left in capsys.readouterr().err
 
     run_virtually(main)
+
+
+@pytest.mark.parametrize("status", [RunStatus.CANCELLED, RunStatus.ABORTED])
+def test_a_run_that_is_ending_is_not_said_to_be_paused_or_to_be_cancelled_once_more(
+    status: RunStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = SimpleNamespace(
+        progress=progress_of(14, submitted=12, in_flight=2, succeeded=10, skipped=2), status=status, held=1,
+        ended=None, outcomes=list, key="one", action="servers.stop", under_way=2,
+    )  # fmt: skip
+    KeptRun(cast("DurableRun", run), lambda _run: 0).print_advice(NotAsAsked(), None)
+    said = capsys.readouterr().err
+    assert words(said) == (
+        "bms: nothing more is asked for, and 2 servers are under way, whose jobs go on in the cloud. To follow them to"
+        " their end: bms stop --resume one"
+    )
 
 
 def test_who_leaves_a_run_does_not_wait_for_the_names_of_its_servers(bms: Bms, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, nullcontext
 
 import msgspec
 
-from bms_async import DurableOptions, DurableRun
+from bms_async import DurableOptions, DurableRun, RunStatus
 from bms_async.cli.access.cloud import OpenClient, open_client
 from bms_async.cli.access.learning import check_credentials
 from bms_async.cli.access.settings import read_settings
@@ -195,7 +195,9 @@ class _PowerCommand:
         options, bms = self._options, self._cloud.bms
         key = await resolve_key(self._cloud, key, action=self._action, only_open=True)
         run = await find_resumable(bms, self._action, key)
-        left = (run.progress.total or 0) - run.progress.done
+        # What is ending is only followed to its end.
+        is_ending = run.status in {RunStatus.CANCELLED, RunStatus.ABORTED}
+        left = 0 if is_ending else (run.progress.total or 0) - run.progress.done
         await check_credentials(self._cloud)
         if options.dry_run:
             if run.is_rollout:

@@ -230,6 +230,9 @@ class KeptRun(WatchedRun):
             return
         key, action = shlex.quote(self.key), verb_in(self._run.action)
         progress, in_flight = self.progress, self._run.under_way
+        if self._failure is None and describe_status(self._run) == "ending":
+            self._print_how_to_end(in_flight)
+            return
         counts = f"{pluralize((progress.total or 0) - progress.done - in_flight, 'server')} left"
         if in_flight:
             counts += f", and {in_flight:,} under way, whose jobs go on in the cloud"
@@ -243,6 +246,18 @@ class KeptRun(WatchedRun):
         print_error("to have workers resume it, or to end it:")
         print_command(f"bms runs resume {key}")
         print_command(f"bms runs cancel {key}")
+
+    def _print_how_to_end(self, in_flight: int) -> None:
+        if not in_flight:
+            print_error("nothing more is asked for, and nothing is under way. To end the run:")
+            print_command(f"bms runs cancel {shlex.quote(self.key)}")
+            return
+        be, whose = ("is", "its") if in_flight == 1 else ("are", "their")
+        print_error(
+            f"nothing more is asked for, and {pluralize(in_flight, 'server')} {be} under way, whose jobs go on in the"
+            f" cloud. To follow {'it' if in_flight == 1 else 'them'} to {whose} end:"
+        )
+        print_command(f"bms {verb_in(self._run.action)} --resume {shlex.quote(self.key)}")
 
 
 def describe_open(run: DurableRun) -> str:
