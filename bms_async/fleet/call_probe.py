@@ -1,8 +1,9 @@
 """What the function of ``each`` does with clients while it is called for one server.
 
 What it guarantees: a server is taken for one to which nothing was done only while no call that changes anything was
-sent for it, those that were surely refused left out (R2). A call is held up by a pause, a closed window or a stop only
-as long as that is so: what has begun is carried to its end.
+sent for it, those that were surely refused left out (R2). Before its first call a function of the application's may do
+anything; one of the SDK's own does nothing. A call is held up by a pause, a closed window or a stop only as long as
+that is so: what has begun is carried to its end.
 
 A call that is held up ends its function with a cancellation, and not with an error: a function that catches errors and
 tries again would try for ever.
@@ -35,16 +36,26 @@ class CallProbe:
         crew: The run's.
         scheduler: Says whether something may begin now.
         lane: The lane that calls wait in which name none.
+        sees_all: Whether the function does nothing but calls that this sees, so that nothing was done before the first
+            one was sent.
 
     Attributes:
         changes: How many requests were sent that change something, without those that were surely refused.
     """
 
     def __init__(
-        self, batch: Batch, tracker: RunTracker, crew: Crew[Batch], scheduler: BatchScheduler, *, lane: Lane
+        self,
+        batch: Batch,
+        tracker: RunTracker,
+        crew: Crew[Batch],
+        scheduler: BatchScheduler,
+        *,
+        lane: Lane,
+        sees_all: bool = False,
     ) -> None:
         self.lane = lane
         self.changes = 0
+        self._sees_all = sees_all
         self._batch = batch
         self._tracker = tracker
         self._crew = crew
@@ -52,6 +63,11 @@ class CallProbe:
         self._waiting = 0
         self._is_over = self._is_noted = False
         self._unsafe: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """Note that the function is called, which may do anything before its first call."""
+        if not self._sees_all:
+            self.note()
 
     def note(self) -> None:
         """Note that the function may have done something for its server: it was called, or a request was sent."""
@@ -124,16 +140,19 @@ class CallProbe:
     def on_send(self, operation: Operation[Any]) -> None:
         """Note that a request was sent."""
         if not self._is_over:
-            # Between its calls a function may do anything.
-            self.note()
             self.changes += operation.safety is not Safety.READ
             self._unsafe[operation.name] += operation.safety is Safety.UNSAFE
+            # Between its calls a function may do anything.
+            if self.changes or not self._sees_all:
+                self.note()
 
     def on_refused(self, operation: Operation[Any]) -> None:
         """Note that a request was surely not executed."""
         if not self._is_over:
             self.changes -= operation.safety is not Safety.READ
             self._unsafe[operation.name] -= operation.safety is Safety.UNSAFE
+            if self._sees_all and not self.changes:
+                self._batch.in_doubt = False
 
     def end(self) -> None:
         """See nothing more: the function has returned, and what it has started goes on."""

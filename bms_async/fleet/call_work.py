@@ -54,6 +54,7 @@ class CallWork:
         keeps_results: Whether outcomes have what the function returned.
         follow: Follows each server to its end once the function has returned; None where that was the end, or a job
             says what is.
+        only_calls: Whether the function is one of the SDK's own, which does nothing but calls.
 
     Attributes:
         walk: How the fleet is walked through.
@@ -71,12 +72,14 @@ class CallWork:
         max_workers: int,
         keeps_results: bool,
         follow: Follow | None = None,
+        only_calls: bool = False,
     ) -> None:
         self._tracker = tracker
         self._source = source
         self.walk = walk
         self._call = call
         self._options = options
+        self._only_calls = only_calls
         self._scheduler = BatchScheduler(tracker, walk.feed, walk.gate, retry=options.retry_transient)
         self._ends = CallEnds(
             tracker, self._scheduler, on_job=options.on_job, keeps_results=keeps_results, follow=follow
@@ -161,7 +164,14 @@ class CallWork:
         )
 
     async def _call_for(self, batch: Batch) -> None:
-        probe = CallProbe(batch, self._tracker, self._crew, self._scheduler, lane=self._options.lane)
+        probe = CallProbe(
+            batch,
+            self._tracker,
+            self._crew,
+            self._scheduler,
+            lane=self._options.lane,
+            sees_all=self._only_calls,
+        )
         token = current_probe.set(probe)
         is_called = is_over = False
         result: object = None
@@ -170,8 +180,7 @@ class CallWork:
             with batch.scope:
                 if not self._tracker.stopping:
                     is_called = True
-                    # A function may do anything before its first call.
-                    probe.note()
+                    probe.begin()
                     result = await call_foreign("the call of a server", self._ask, batch.ids[0])
                     is_over = True
         except Exception as raised:  # noqa: BLE001 - one server of many, whose outcome it is

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
+import pytest
+
 from bms_async import JobLostError, Limits, OutcomeState, Patience, TransportError
-from bms_async.simulator import Answer, Cloud
+from bms_async.simulator import Answer, Cloud, Delay
 from tests.simulator.logged_in import logged_in
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -67,5 +69,36 @@ def test_a_run_goes_on_soon_after_the_identity_service_is_well_again() -> None:
             assert report.by_state[OutcomeState.SUCCEEDED] == 3000
             assert asked_at[-2] < 200.0 <= asked_at[-1]
             assert asyncio.get_running_loop().time() < 200.0 + 45.0
+
+    run_virtually(main)
+
+
+def delay_tokens(cloud: Cloud) -> None:
+    cloud.faults.append(lambda operation, *_: Delay(seconds=50) if operation == "identity.create_token" else None)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_native_call_that_waits_for_its_token_when_its_run_is_cancelled_was_never_made(detach: bool) -> None:
+    async def main() -> None:
+        async with logged_in(servers=2) as (bms, cloud):
+            delay_tokens(cloud)
+            run = bms.nova.fleet.stop(list(cloud.servers))
+            await advance(5)
+            assert run.progress.submitted == 0
+            run.cancel(detach=detach)
+            report = await run
+            assert asyncio.get_running_loop().time() < 6
+            never_made = (OutcomeState.SKIPPED, 0, None)
+            assert [(each.state, each.attempts, each.started) for each in report.outcomes] == [never_made] * 2
+
+    run_virtually(main)
+
+
+def test_a_native_call_that_waits_for_its_token_when_time_is_over_was_never_made() -> None:
+    async def main() -> None:
+        async with logged_in(servers=2) as (bms, cloud):
+            delay_tokens(cloud)
+            report = await bms.nova.fleet.reboot(list(cloud.servers), total_timeout=5)
+            assert report.by_state[OutcomeState.SKIPPED] == 2
 
     run_virtually(main)

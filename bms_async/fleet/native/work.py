@@ -58,7 +58,17 @@ class NativeWork(CallWork):
         *,
         max_workers: int,
     ) -> None:
-        super().__init__(tracker, source, walk, self._act, options, max_workers=max_workers, keeps_results=False)
+        super().__init__(
+            tracker,
+            source,
+            walk,
+            self._act,
+            options,
+            max_workers=max_workers,
+            keeps_results=False,
+            # What waits for a token or for its next try was never asked for (R2).
+            only_calls=True,
+        )
         self._listing = listing
         self._watch = NativeWatch(session, lane=options.lane, listing=listing, on_fault=tracker.record_fault)
         self._looks = Looks(listing, tracker.record_fault)

@@ -17,6 +17,7 @@ from bms_async import (
     Limits,
     Outcome,
     OutcomeState,
+    RetryPolicy,
     Rollout,
     Server,
     ServerFaultError,
@@ -357,6 +358,26 @@ def test_a_run_that_is_cancelled_follows_what_was_accepted() -> None:
             await anyio.sleep(20)
             again.cancel(detach=True)
             assert states((await again).outcomes) == {S.UNKNOWN: 3}
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [(Answer(status=429), S.SKIPPED), (CutAfter(), S.UNKNOWN)],
+)
+def test_a_call_that_waits_to_be_repeated_when_its_run_is_let_go_is_in_doubt_only_if_it_was_not_refused(
+    fault: Fault, state: OutcomeState
+) -> None:
+    async def main() -> None:
+        late = RetryPolicy(initial_delay=1e6, max_delay=1e6)
+        async with simulated(servers=1, limits=Limits.unlimited(), retry=late) as sim:
+            sim.cloud.faults.append(answer(STOP, fault))
+            run = sim.bms.nova.fleet.stop(sim.ids)
+            await anyio.sleep(1)
+            assert sim.arrived(STOP) == 1
+            run.cancel(detach=True)
+            assert states((await run).outcomes) == {state: 1}
 
     run_virtually(main)
 
