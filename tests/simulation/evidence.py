@@ -9,6 +9,7 @@ from bms_async.errors import ServerStateError
 from bms_async.simulator import GarbledJob
 from tests.simulation.actors import RanFleet
 from tests.simulation.ledger import Exchange, Part
+from tests.simulation.network import LOOKS
 from tests.simulation.scenario import Call, RunFleet
 from tests.simulation.world import Played
 
@@ -99,6 +100,13 @@ class Evidence:
             # What its state says was read when all had ended.
             return ran.ended
         return self.told_at(ran, outcome)
+
+    def is_denied(self, ran: RanFleet, outcome: Outcome) -> bool:
+        """Whether a look at a server was answered 404 between the beginning of a run and the server's outcome."""
+        looks = (each for each in self.asked.get(outcome.server_id, ()) if each.operation in LOOKS)
+        # A durable run reads its servers before it is written down that it has begun.
+        since, until = ran.deed.at - SLACK, self.told_at(ran, outcome)
+        return any(each.status == 404 and since <= each.began <= until for each in looks)
 
     def why_lost(self, job_id: str, at: float) -> str | None:
         """Why it may not be known how a job ended; None if that should be known."""

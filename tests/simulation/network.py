@@ -27,7 +27,10 @@ from tests.simulation.world_time import world_time
 
 _ACTIONS = {b"os-start": "servers.start", b"os-stop": "servers.stop", b"reboot": "servers.reboot"}
 _NATIVE = tuple(f"nova.{name}" for name in _ACTIONS.values())
-_SINGLE = frozenset({"servers.rename", "servers.reinstall_os", "nova.tags.add", "nova.servers.get", *_NATIVE})
+LOOKS = frozenset({"servers.get", "nova.servers.get"})
+"""The operations that read one server."""
+
+_SINGLE = frozenset({"servers.rename", "servers.reinstall_os", "nova.tags.add", *LOOKS, *_NATIVE})
 _TOLD = {"servers.rename": b'"server"', "servers.reinstall_os": b'"job_id"'}
 NETWORK_TROUBLES = (Refused, LostThere, LostBack, Torn, Slow)
 

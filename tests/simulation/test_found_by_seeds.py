@@ -7,10 +7,12 @@ import pytest
 
 from bms_async import Lane, Limits, OutcomeState
 from bms_async.api.bms.power import REBOOT, send_power_action
-from bms_async.simulator import Script, ScriptedFault, Throttled
+from bms_async.fleet.rollout.reader import RolloutReader
+from bms_async.simulator import NotFoundJob, Script, ScriptedFault, Throttled
 from tests.simulation.draw import draw_scenario
-from tests.simulation.scenario import Close, RunFleet, Scenario
+from tests.simulation.scenario import Close, Mishap, RunFleet, Scenario
 from tests.simulation.seeds import try_scenario
+from tests.simulation.walk import Walk
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import run_virtually
 
@@ -74,3 +76,16 @@ def test_a_native_run_whose_client_is_closed_while_it_reads_states_ends_as_one_t
             assert [outcome.state for outcome in report.outcomes] == [OutcomeState.UNKNOWN]
 
     run_virtually(main)
+
+
+def test_a_server_that_the_cloud_denies_to_a_rollout_may_be_left_out_and_no_other_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    denied = Mishap("servers.get", 1, 1, NotFoundJob())
+    rollout = RunFleet(at=0.0, action="reboot", first=0, count=3, walk=Walk(order_by=True, canary=1))
+    scenario = Scenario(seed=0, servers=3, deeds=(rollout,), mishaps=(denied,))
+    verdict = try_scenario(scenario)
+    assert (verdict.broken, verdict.counts["SKIPPED"], verdict.counts["SUCCEEDED"]) == ([], 1, 2), verdict
+    monkeypatch.setattr(RolloutReader, "keep", lambda *_: True)
+    broken = try_scenario(scenario).broken
+    assert len([each for each in broken if "the cloud does not show it" in each]) == 2

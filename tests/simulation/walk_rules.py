@@ -33,13 +33,12 @@ class Rolled:
 
     def __init__(self, evidence: Evidence, ran: RanFleet, walk: Walk) -> None:
         self.evidence, self.ran, self.walk = evidence, ran, walk
-        there = evidence.ledger.powered
+        self.outcomes = {outcome.server_id: outcome for outcome in ran.outcomes}
         planned = [each for each in dict.fromkeys(ran.handed[: ran.given]) if each not in UNFIT]
         if walk.needs_servers:
-            planned = [each for each in planned if each in there]
+            planned = [each for each in planned if not _is_unseen(evidence, ran, each, self.outcomes.get(each))]
         self.planned = sorted(planned) if walk.order_by else planned
         self.alone = {each for each in planned if evidence.is_alone(each)}
-        self.outcomes = {outcome.server_id: outcome for outcome in ran.outcomes}
         self.absences = sorted(self._absences(), key=lambda absence: absence.asked)
         sent = ((each, evidence.exchanges(ran.deed, each, ran.began)) for each in self.alone)
         self.asked = {each: exchanges[0].began for each, exchanges in sent if exchanges}
@@ -169,18 +168,29 @@ def why_left_out(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | N
     if walk is None:
         return None
     rolled = Rolled(evidence, ran, walk)
-    if walk.needs_servers and outcome.server_id not in evidence.ledger.powered:
+    if walk.needs_servers and _is_unseen(evidence, ran, outcome.server_id, outcome):
         return "nobody knows its group"
     if ran.raiser.raised and ran.deed.foreign is not None and ran.deed.foreign.where in _PLANS:
         return "the application's part of the plan broke"
     if walk.needs_servers and "could not be planned" in str(outcome.error) and has_trouble_reading(evidence):
         return "the servers could not be read"
-    states = (rolled.outcomes[each].state for each in rolled.canaries if each in rolled.outcomes)
-    if any(not state.is_success for state in states) or (walk.canary and ran.options.get("verify")):
+    states = {rolled.outcomes[each].state for each in rolled.canaries if each in rolled.outcomes}
+    # One that was left out itself needs a reason of its own.
+    was_ill = any(state.is_failure for state in states)
+    if was_ill or (walk.canary and ran.options.get("verify")):
         return "a canary was not well"
     return "its group is blocked" if _is_blocked(rolled, outcome.server_id) else None
 
 
+def _is_unseen(evidence: Evidence, ran: RanFleet, server_id: str, outcome: Outcome | None) -> bool:
+    """Whether nothing could be planned for a server: there is none, or the cloud denied it to a run that says so."""
+    if server_id not in evidence.ledger.powered:
+        return True
+    says_so = outcome is not None and outcome.state is OutcomeState.SKIPPED and _UNSEEN in str(outcome.error)
+    return outcome is not None and says_so and evidence.is_denied(ran, outcome)
+
+
+_UNSEEN = "the cloud does not show it"
 _PLANS = ("group_by", "order_by", "source")
 
 
