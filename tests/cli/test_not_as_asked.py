@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ from unittest.mock import AsyncMock
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 
 from bms_async import DurableRun, DurableRuns, InvalidRequestError, JournalError, Outcome, OutcomeState
@@ -25,6 +27,7 @@ from bms_async.cli.following.journaled import KeptRun
 from bms_async.cli.following.not_as_asked import NotAsAsked, ask_again, keep_list, list_lines, name_of_list
 from bms_async.cli.runs import durable, last, retrying
 from bms_async.cli.runs.last import resolve_key
+from bms_async.fleet.packed import pack_outcomes, unpack_outcomes
 from bms_async.journal.statements import Transaction
 from bms_async.runs import worker
 from tests.cli._cloud import arrived
@@ -154,6 +157,42 @@ def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
     assert arrived(bms, "servers.reboot") == before + 1
     # What has a name of its own is meant to be another run.
     assert bms("reboot", "--retry-failed", "fails", "--key", "once more").code == 1
+    assert arrived(bms, "servers.reboot") == before + 2
+
+
+def leave_unknown(bms: Bms, key: str, server_id: str) -> None:
+    """Have a server of an ended run count as one that may have been rebooted."""
+    with closing(sqlite3.connect(bms.journal)) as connection, connection:
+        query = (
+            "SELECT o.rowid, o.body FROM bms_async_outcomes o JOIN bms_async_runs r ON r.id = o.run WHERE run_key = ?"
+        )
+        for row, body in connection.execute(query, [key]).fetchall():
+            outcomes = [
+                msgspec.structs.replace(outcome, state=OutcomeState.UNKNOWN)
+                if outcome.server_id == server_id
+                else outcome
+                for outcome in unpack_outcomes(body)
+            ]
+            changed = [pack_outcomes(outcomes), row]
+            connection.execute("UPDATE bms_async_outcomes SET body = ? WHERE rowid = ?", changed)
+        connection.execute("UPDATE bms_async_runs SET failed = failed - 1, unknown_count = 1 WHERE run_key = ?", [key])
+
+
+def test_what_may_have_been_rebooted_can_be_asked_for_after_what_failed_was(bms: Bms) -> None:
+    assert bms("reboot", "-y", "--key", "both", "-f", "-", text=f"{MISSING}\n{ALSO_MISSING}\n").code == 1
+    leave_unknown(bms, "both", ALSO_MISSING)
+    before = arrived(bms, "servers.reboot")
+    assert bms("reboot", "--retry-failed", "both").code == 1
+    assert bms("runs", "show", bms.runs[0]["key"], "--failed", "--ids").out == f"{MISSING}\n"
+    planned = bms("runs", "retry", "both", "--unknown", "--detach", "--json").json[0]
+    assert planned["servers"] == 1
+    assert bms("reboot", "--resume", planned["key"]).code == 1
+    assert bms("runs", "show", planned["key"], "--failed", "--ids").out == f"{ALSO_MISSING}\n"
+    assert arrived(bms, "servers.reboot") == before + 2
+    # Neither is asked for once more.
+    for more in ([], ["--unknown"]):
+        again = bms("runs", "retry", "both", *more)
+        assert (again.code, "nothing to do: the run both was asked for again before" in again.err) == (1, True)
     assert arrived(bms, "servers.reboot") == before + 2
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -31,6 +31,7 @@ from .run_texts import describe_ending
 from .taken_over import TakenOver, take_over
 
 if TYPE_CHECKING:
+    from bms_async import BmsClient
     from bms_async.cli.access.cloud import OpenClient
     from bms_async.cli.report_page.live import LivePage
     from bms_async.cli.rolling import RolloutArguments
@@ -114,22 +115,20 @@ async def retry_failed(
     taken = take_over(run, retry)
     check_rollout(verb_in(run.action), taken.rollout)
     its_action, counts = verb_in(run.action), run.progress.by_state
-    key = retry.key or _key_of_retry(run)
-    if retry.key is None and its_action == "reboot":
-        before = await find_run(cloud.bms, key)
-        if before is not None:
-            return _print_asked_before(run, before, fails_if_none=retry.fail_if_none)
+    asked = await _look_for_earlier(run, retry, cloud.bms)
+    if asked.run is not None:
+        return _print_asked_before(run, asked.run, fails_if_none=retry.fail_if_none)
     wanted = {OutcomeState.FAILED, OutcomeState.SKIPPED}
     if retry.unknown or its_action != "reboot":
         wanted.add(OutcomeState.UNKNOWN)
-    count = sum(counts[state] for state in wanted)
+    count = sum(counts[state] for state in wanted) if asked.ids is None else len(asked.ids)
     if not count:
         _print_nothing_to_do(run)
         return Code.USAGE if retry.fail_if_none else Code.OK
     if not retry.detach:
         await check_credentials(cloud)
     if retry.dry_run:
-        await _print_plan(run, wanted, retry, taken, cloud)
+        await _print_plan(run, asked.ids or await _ids_in(run, wanted), retry, taken, cloud)
         return Code.OK
     place = await show_place(cloud, quiet=retry.quiet)
     for note in () if retry.quiet else taken.notes(run, count):
@@ -140,7 +139,11 @@ async def retry_failed(
     wanted_options |= {"abort_sample": taken.abort_sample, "verify": taken.verify, "rollout": taken.rollout}
     # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
     stop.on_interrupt = stop.on_first_signal = wait_for_the_run
-    new = await cloud.bms.runs.retry(run, key=key, unknown=retry.unknown or None, **wanted_options)
+    runs = cloud.bms.runs
+    if asked.ids is None:
+        new = await runs.retry(run, key=asked.key, unknown=retry.unknown or None, **wanted_options)
+    else:
+        new = await runs.reboot(asked.ids, key=asked.key, **wanted_options)
     if retry.detach:
         print_detached(new, was_known=False, output=retry.output)
         return Code.OK
@@ -159,15 +162,10 @@ async def retry_failed(
 
 
 async def _print_plan(
-    run: DurableRun, wanted: Collection[OutcomeState], retry: RetryOptions, taken: TakenOver, cloud: OpenClient
+    run: DurableRun, ids: list[str], retry: RetryOptions, taken: TakenOver, cloud: OpenClient
 ) -> None:
     """Print what would be done, with what is taken over from the ended run."""
     action = cast("Literal['start', 'stop', 'reboot']", verb_in(run.action))
-    ids = [
-        outcome.server_id
-        async for outcome in run.outcomes(wait=False)
-        if outcome.state in wanted and not isinstance(outcome.error, InvalidRequestError)
-    ]
     note, size = "\n".join(taken.notes(run, len(ids))), taken.bounds(len(ids)).size
     await learn_servers(cloud, ids)
     chosen = await look_at(cloud, action, ids)
@@ -195,6 +193,48 @@ async def _print_plan(
         chosen=chosen,
         server_takes=retry.server_takes,
     )
+
+
+async def _ids_in(run: DurableRun, states: Collection[OutcomeState]) -> list[str]:
+    """Return the servers of an ended run that are in one of these states, and can be asked for."""
+    return [
+        outcome.server_id
+        async for outcome in run.outcomes(wait=False)
+        if outcome.state in states and not isinstance(outcome.error, InvalidRequestError)
+    ]
+
+
+class _Earlier(NamedTuple):
+    """What was asked for again before.
+
+    Attributes:
+        key: The key of the run that asks for the rest.
+        ids: The servers of the rest; None for all that are not as asked.
+        run: The run that has asked for all of it before; None if there is none.
+    """
+
+    key: str
+    ids: list[str] | None = None
+    run: DurableRun | None = None
+
+
+async def _look_for_earlier(run: DurableRun, retry: RetryOptions, bms: BmsClient) -> _Earlier:
+    """Return what of an ended run was asked for again before.
+
+    What failed may have been asked for before what may have been rebooted is: the latter is the rest then.
+    """
+    if retry.key is not None:
+        return _Earlier(retry.key)
+    key = _key_of_retry(run)
+    before = await find_run(bms, key) if verb_in(run.action) == "reboot" else None
+    if before is None or before.ended is None or not retry.unknown:
+        return _Earlier(key, run=before)
+    asked = {outcome.server_id async for outcome in before.outcomes(wait=False)}
+    ids = [server_id for server_id in await _ids_in(run, {OutcomeState.UNKNOWN}) if server_id not in asked]
+    if not ids:
+        return _Earlier(key, run=before)
+    key = f"{key}-unknown"
+    return _Earlier(key, ids, await find_run(bms, key))
 
 
 def _key_of_retry(run: DurableRun) -> str:
