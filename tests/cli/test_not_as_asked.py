@@ -158,6 +158,11 @@ def test_a_reboot_is_asked_for_again_once_however_often_that_is_typed(
     # What has a name of its own is meant to be another run.
     assert bms("reboot", "--retry-failed", "fails", "--key", "once more").code == 1
     assert arrived(bms, "servers.reboot") == before + 2
+    known = bms("reboot", "--retry-failed", "fails", "--key", "once more")
+    assert "the run once more has ended before: nothing is sent, and this came of it" in known.err
+    assert "as in the run" not in known.err
+    assert bms("reboot", "--retry-failed", "fails", "--key", "once more", "--detach", "--json").json[0]["known"]
+    assert arrived(bms, "servers.reboot") == before + 2
 
 
 def leave_unknown(bms: Bms, key: str, server_id: str) -> None:

@@ -28,6 +28,7 @@ from bms_async.cli.runs.durable import (
     kept_batch_size,
     print_detached,
     print_held,
+    print_known,
     wait_for_the_run,
 )
 from bms_async.cli.runs.journal import NOTHING_SENT, open_journal
@@ -259,11 +260,7 @@ class _PowerCommand:
             print_detached(run, was_known=known is not None, output=options.output)
             return Code.OK
         if known is not None:
-            print_held(known)
-        if known is not None and known.ended is not None:
-            print_error(
-                f"the run {strip_control_chars(run.key)} has ended before: nothing is sent, and this came of it"
-            )
+            print_known(known)
         return await self._carry_on(run)
 
     async def _run_in_memory(self, servers: list[str] | ListedServers, bounds: Bounds) -> int:

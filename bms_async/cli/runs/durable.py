@@ -47,6 +47,7 @@ __all__ = [
     "kept_batch_size",
     "print_detached",
     "print_held",
+    "print_known",
     "wait_for_the_run",
 ]
 
@@ -139,6 +140,13 @@ def print_held(run: DurableRun) -> None:
             f"another process holds {batches} of the run; if it has died they are taken over within 20 seconds, and"
             " what it was just asking for is settled by the servers' states, so that none is rebooted twice"
         )
+
+
+def print_known(run: DurableRun) -> None:
+    """Print how it is with a run that was written down before: whether it has ended, or another process works on it."""
+    print_held(run)
+    if run.ended is not None:
+        print_error(f"the run {strip_control_chars(run.key)} has ended before: nothing is sent, and this came of it")
 
 
 def print_detached(run: DurableRun, *, was_known: bool, output: OutputOptions) -> None:

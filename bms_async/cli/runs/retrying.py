@@ -25,7 +25,7 @@ from bms_async.cli.terminal.exit import Code, UsageError, print_error
 from bms_async.cli.terminal.forms import OutputOptions
 from bms_async.cli.terminal.texts import pluralize, strip_control_chars, verb_in
 
-from .durable import carry_on, find_run, kept_batch_size, print_detached, wait_for_the_run
+from .durable import carry_on, find_run, kept_batch_size, print_detached, print_known, wait_for_the_run
 from .journal import OWN_PREFIX, made_up_key
 from .run_texts import describe_ending
 from .taken_over import TakenOver, take_over
@@ -131,7 +131,8 @@ async def retry_failed(
         await _print_plan(run, asked.ids or await _ids_in(run, wanted), retry, taken, cloud)
         return Code.OK
     place = await show_place(cloud, quiet=retry.quiet)
-    for note in () if retry.quiet else taken.notes(run, count):
+    known = None if retry.key is None else await find_run(cloud.bms, retry.key)
+    for note in () if retry.quiet or known is not None else taken.notes(run, count):
         print_error(note)
     if count > 1 and not retry.yes:
         await confirm(f"{its_action} {pluralize(count, 'server')} of {place.brief}?", otherwise="confirm with --yes")
@@ -145,8 +146,10 @@ async def retry_failed(
     else:
         new = await runs.reboot(asked.ids, key=asked.key, **wanted_options)
     if retry.detach:
-        print_detached(new, was_known=False, output=retry.output)
+        print_detached(new, was_known=known is not None, output=retry.output)
         return Code.OK
+    if known is not None:
+        print_known(known)
     return await carry_on(
         new,
         cloud,
