@@ -516,6 +516,8 @@ def test_a_tag_that_no_server_has_leaves_none_out_and_so_is_refused(capsys: pyte
     left = refusal(sim, not_tag=["rack-1"])
     assert isinstance(left, Choice)
     assert 0 < len(left.servers) < 60
+    none = refusal(sim, tag=["rack-1"], not_tag=["rack-1"])
+    assert none == Choice([], why_none="there is no server with tag rack-1 and no tag rack-1")
     assert capsys.readouterr().err == ""
 
 

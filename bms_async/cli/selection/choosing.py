@@ -126,7 +126,9 @@ async def leave_out(
 
 def _why_none(selection: Selection) -> str:
     if selection.given is None:
-        return f"no server has {selection.filters}"
+        # Two negations would be read as none.
+        none = "there is no server with" if selection.filters.not_tags else "no server has"
+        return f"{none} {selection.filters}"
     return f"{strip_control_chars(selection.given.source)} has no servers"
 
 
