@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from bms_async.api.nova.server_operations import ACTION_BODIES, REBOOT
-from bms_async.errors import BmsError, CallError, ConflictError, NotFoundError
+from bms_async.errors import BmsError, CallError, ClientClosedError, ConflictError, NotFoundError
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.call_ends import CallEnds
 from bms_async.fleet.call_probe import CallProbe
@@ -102,6 +102,10 @@ class NativeEnds(CallEnds):
         elif isinstance(error, ConflictError):
             self._sent_at.pop(server_id, None)
             self._on_refused(batch, error)
+        elif probe.changes and not isinstance(error, CallError | ClientClosedError):
+            # Credentials or the transport broke after an answer was lost: this error says nothing of that call.
+            self._sent_at.pop(server_id, None)
+            self.conclude(batch, OutcomeState.UNKNOWN, self._as_bms_error(batch, error))
         else:
             self._sent_at.pop(server_id, None)
             super().on_error(batch, error, probe)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
 import pytest
 
 from bms_async import (
+    Auth,
     BmsClient,
     FleetReport,
     FleetTimeoutError,
+    HttpRequest,
     InvalidRequestError,
     Limits,
     Outcome,
@@ -22,12 +25,13 @@ from bms_async import (
     Server,
     ServerFaultError,
     ServerStateError,
+    StaticToken,
 )
 from bms_async.simulator import Answer, CutAfter, CutBefore, Delay, Fault
 from bms_async.simulator.core.servers import ERROR
 from tests.fleet._helpers import assert_one_outcome_each, states
 from tests.fleet.rollout._judge import books_of, judge, zones
-from tests.support.clouds import Simulated, simulated
+from tests.support.clouds import Simulated, client_of, simulated
 from tests.support.virtual_clock import run_virtually
 
 S = OutcomeState
@@ -378,6 +382,39 @@ def test_a_call_that_waits_to_be_repeated_when_its_run_is_let_go_is_in_doubt_onl
             assert sim.arrived(STOP) == 1
             run.cancel(detach=True)
             assert states((await run).outcomes) == {state: 1}
+
+    run_virtually(main)
+
+
+class BreakingAuth:
+    """Credentials that break at the second request of all."""
+
+    def __init__(self, auth: Auth, fault: BaseException) -> None:
+        self._auth = auth
+        self._faults = iter([None, fault])
+
+    async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+        if (fault := next(self._faults, None)) is not None:
+            raise fault
+        return await self._auth.headers(request)
+
+    def redact(self, text: str) -> str:
+        return self._auth.redact(text)
+
+
+@pytest.mark.parametrize("fault", [ValueError("the vault is shut"), asyncio.CancelledError()])
+@pytest.mark.parametrize("action", ["start", "stop"])
+def test_a_call_whose_answer_was_lost_and_that_credentials_kept_from_being_repeated_is_unknown(
+    action: str, fault: BaseException
+) -> None:
+    async def main() -> None:
+        async with simulated(servers=1, stopped_share=float(action == "start")) as sim:
+            sim.cloud.faults.append(answer(f"nova.servers.{action}", CutAfter()))
+            auth = BreakingAuth(StaticToken(sim.cloud.settings.token), fault)
+            async with client_of(sim.cloud, auth=auth) as bms:
+                report = await getattr(bms.nova.fleet, action)(sim.ids)
+                assert states(report.outcomes) == {S.UNKNOWN: 1}
+                assert repr(fault) in repr(report.outcomes[0].error.__cause__)
 
     run_virtually(main)
 
