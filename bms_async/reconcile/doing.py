@@ -79,6 +79,7 @@ class Doing:
         self._waits_since: float | None = None
         self._failures = 0
         self._paused_until = -math.inf
+        self._held_up_until: float | None = None
         self.runs = self.asked = self.succeeded = self.failed = 0
 
     def wake(self) -> None:
@@ -110,8 +111,11 @@ class Doing:
         """Begin a run if there is something to do and room for it; return whether one has begun."""
         books, now = self._books, anyio.current_time()
         in_flight = len(books.under_way)
-        if now < self._paused_until or not self._may_begin() or (self._one_at_a_time and in_flight):
+        is_paused = now < self._paused_until
+        if is_paused or not self._may_begin() or (self._one_at_a_time and in_flight):
+            self._held_up_until = self._paused_until if is_paused else math.inf
             return False
+        self._held_up_until = None
         room = self._wave_limit.room(in_flight)
         has_to_wait = False
         self._call_due = math.inf
@@ -147,10 +151,10 @@ class Doing:
 
     def _next_due(self) -> float:
         """Return when something may begin without a wake-up."""
-        now = anyio.current_time()
-        due = math.inf if self._waits_since is None else self._waits_since + REFILL_TIMEOUT
-        due = min(due, self._call_due)
-        return min(due, self._paused_until if self._paused_until > now else math.inf)
+        if self._held_up_until is not None:
+            # What was due before that would be due again at once, for as long as it lasts.
+            return self._held_up_until
+        return min(self._call_due, math.inf if self._waits_since is None else self._waits_since + REFILL_TIMEOUT)
 
     async def _act(self, action: ReconcileAction, ids: Sequence[str]) -> None:
         left = dict.fromkeys(ids)

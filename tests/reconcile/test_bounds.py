@@ -95,6 +95,53 @@ def test_servers_whose_states_are_all_too_old_are_put_off_without_holding_the_lo
     run_virtually(main)
 
 
+class SlowActor(ProcessActor):
+    async def act(self, action: ReconcileAction, ids: Sequence[str], on_outcome: Callable[[Outcome], None]) -> None:
+        await anyio.sleep(100)
+
+
+def test_what_becomes_due_while_a_run_has_to_end_first_does_not_keep_the_loop_busy() -> None:
+    async def main() -> None:
+        books = Books(Backoff(), resync=RESYNC, on_change=lambda name: None)
+        for name, desired, shown in (
+            ("a", "SHUTOFF", "ACTIVE"),
+            ("b", "SHUTOFF", "ACTIVE"),
+            ("c", "ACTIVE", "SHUTOFF"),
+        ):
+            books.want(name, ServerStatus(desired), 0.0)
+            books.observe(name, ServerState(id="", status=ServerStatus(shown)), began_at=1.0, now=1.0, random=0.0)
+        books.max_age = 1000.0
+        looks = 0
+
+        def may_begin() -> bool:
+            nonlocal looks
+            looks += 1
+            assert looks < 10
+            return True
+
+        doing = Doing(
+            books,
+            SlowActor(cast("Fleet", None)),
+            wave_size=10,
+            one_at_a_time=True,
+            random=lambda: 0.0,
+            may_begin=may_begin,
+            # The greater part has to wait for its slot, so that the smaller one goes first.
+            wait_for_call=lambda action: 3.0 if action == "servers.stop" else 0.0,
+            on_change=lambda: None,
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(doing.run)
+            await advance(90)
+            assert (doing.runs, doing.asked) == (1, 1)
+            # Once it has ended, what had waited goes on.
+            await advance(20)
+            assert doing.runs == 2
+            tasks.cancel_scope.cancel()
+
+    run_virtually(main)
+
+
 async def looks_of_waiters(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     """How often tasks that wait for a server each see whether it is synced."""
     looks = 0
