@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
 
-from bms_async import BmsError, ClientClosedError, InvalidRequestError, OutcomeState, ServerFaultError
+from bms_async import (
+    BmsError,
+    ClientClosedError,
+    InvalidRequestError,
+    Lane,
+    OutcomeState,
+    ServerFaultError,
+    StaticToken,
+)
+from bms_async.errors import RateLimitedError
 from bms_async.fleet.native import NativeWatch
 from bms_async.fleet.native.listing import Listing
 from bms_async.fleet.native.verdict import NativeState
-from bms_async.simulator import Answer, CutAfter, Delay, Fault
+from bms_async.simulator import Answer, CutAfter, Delay, Fault, Throttled
+from bms_async.wire import HttpRequest
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import run_virtually
 
@@ -400,5 +410,87 @@ def test_a_closed_client_ends_the_watch_and_no_server() -> None:
                 await here.watch.run()
             assert here.ended == {}
             assert here.watch.statistics().followed == 3
+
+    run_virtually(main)
+
+
+@asynccontextmanager
+async def reading_one_by_one(*, first: Fault | None = None) -> AsyncIterator[tuple[Simulated, Listing, list[float]]]:
+    """A listing that others may use at the same time, and when the cloud was asked for a server."""
+    async with simulated(servers=4) as sim:
+        arrivals: list[float] = []
+
+        def note(operation: str, nth: int, _path: str) -> Fault | None:
+            arrivals.append(sim.cloud.now())
+            return first if nth == 1 and operation == "nova.servers.get" else None
+
+        sim.cloud.faults.append(note)
+        yield sim, Listing(sim.bms._session, lane=Lane.BULK, headers={}), arrivals
+
+
+def are_apart(arrivals: list[float]) -> bool:
+    return all(later - earlier > 1.0 for earlier, later in itertools.pairwise(arrivals))
+
+
+def test_readings_that_a_refusal_has_held_up_are_a_second_apart_when_it_is_over() -> None:
+    async def main() -> None:
+        async with reading_one_by_one(first=Throttled(retry_after=7)) as (sim, listing, arrivals):
+            with pytest.raises(RateLimitedError):
+                await listing.read(sim.ids[0])
+            async with anyio.create_task_group() as tasks:
+                for server_id in sim.ids:
+                    tasks.start_soon(listing.read, server_id)
+            assert len(arrivals) == 5
+            assert arrivals[1] - arrivals[0] >= 7
+            assert are_apart(arrivals)
+
+    run_virtually(main)
+
+
+def test_readings_that_have_waited_for_a_token_are_a_second_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with reading_one_by_one() as (sim, listing, arrivals):
+            token, headers_at_once = anyio.Event(), StaticToken.headers
+
+            async def headers(auth: StaticToken, request: HttpRequest) -> Mapping[str, str]:
+                await token.wait()
+                return await headers_at_once(auth, request)
+
+            monkeypatch.setattr(StaticToken, "headers", headers)
+            async with anyio.create_task_group() as tasks:
+                for server_id in sim.ids:
+                    tasks.start_soon(listing.read, server_id)
+                await anyio.sleep(30)
+                token.set()
+            assert len(arrivals) == 4
+            assert are_apart(arrivals)
+
+    run_virtually(main)
+
+
+def test_a_reading_that_is_repeated_keeps_its_distance_from_others() -> None:
+    async def main() -> None:
+        async with reading_one_by_one(first=Answer(status=503)) as (sim, listing, arrivals):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listing.read_server, sim.ids[0], {})
+                for server_id in sim.ids[1:]:
+                    tasks.start_soon(listing.read, server_id)
+            assert len(arrivals) == 5
+            assert are_apart(arrivals)
+
+    run_virtually(main)
+
+
+def test_a_reading_that_is_given_up_in_its_turn_keeps_no_other_waiting() -> None:
+    async def main() -> None:
+        async with reading_one_by_one() as (sim, listing, arrivals):
+            await listing.read(sim.ids[0])
+            with anyio.move_on_after(0.5) as scope:
+                await listing.read(sim.ids[1])
+            assert scope.cancelled_caught
+            await listing.read(sim.ids[2])
+            assert len(arrivals) == 2
+            assert are_apart(arrivals)
+            assert arrivals[1] - arrivals[0] < 2
 
     run_virtually(main)

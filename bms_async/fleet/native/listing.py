@@ -1,8 +1,15 @@
 """The calls by which a plain OpenStack cloud is watched: the list of what changed, and single servers.
 
-All of them keep one distance: no two requests for a page or a server begin within a second of each other. Pages are
-decoded a few servers at a time, so that none holds the event loop (R9), and by the same reader of pages that the lists
-of ``bms.nova`` have, which knows deleted markers, short pages and clouds without links.
+All of them keep one distance: no two requests for a page or a server are sent within a second of each other, whatever
+each has waited for before. Pages are decoded a few servers at a time, so that none holds the event loop (R9), and by
+the same reader of pages that the lists of ``bms.nova`` have, which knows deleted markers, short pages and clouds
+without links.
+
+How: one reading at a time waits, first for its distance and then for its slot of the limit. The distance counts from
+where a request was handed to the transport, and is looked at once more right before that.
+
+Rejected: to keep the distance only before a reading waits for its slot. Readings that a 429 or a renewed token held up
+left at once when that was over.
 """
 
 from __future__ import annotations
@@ -24,13 +31,13 @@ from bms_async.limits import Lane
 from bms_async.models import Server
 from bms_async.models.base import Model
 from bms_async.session import Session
-from bms_async.wire import NO_RETRY, HttpResponse, Operation, RetryPolicy
+from bms_async.wire import NO_RETRY, HttpResponse, Operation, Query, RetryPolicy
 
 from .cloud_time import CloudTime
 from .verdict import NativeState
 
 DISTANCE: Final = 1.25
-"""Seconds between the beginnings of two requests. A request may wait for a connection that calls of the run have taken:
+"""Seconds between the sending of two requests. A request may wait for a connection that calls of the run have taken:
 with a second between two, they would leave less than a second apart at times."""
 
 OVERLAP: Final = 10.0
@@ -50,7 +57,7 @@ _GET_STATE: Operation[_StateResponse] = msgspec.structs.replace(GET, result=_Sta
 
 
 class Listing:
-    """Reads changes and single servers, at most one request a second; nothing is retried here.
+    """Reads changes and single servers, at most one request a second.
 
     Args:
         session: Makes the calls.
@@ -68,6 +75,7 @@ class Listing:
         self._lane = lane
         self._headers = headers
         self._next_at = 0.0
+        self._turn = anyio.Lock(fast_acquire=True)
         self._newest: float | None = None
         self.time = CloudTime()
         self.pages = self.reads = 0
@@ -153,17 +161,8 @@ class Listing:
     async def _get(
         self, operation: Operation[R], server_id: str, retry: RetryPolicy | None, headers: Mapping[str, str]
     ) -> R | None:
-        await self._keep_distance()
-        self.reads += 1
         try:
-            return await self._session.call(
-                operation,
-                path={"server_id": server_id},
-                headers=headers,
-                lane=self._lane,
-                retry=retry,
-                on_response=self._date_reader(),
-            )
+            return await self._call(operation, path={"server_id": server_id}, headers=headers, retry=retry)
         except NotFoundError as error:
             if is_of_gateway(error):
                 raise
@@ -184,32 +183,64 @@ class Listing:
     async def _fetch_page(
         self, filters: ServerFilters, retry: RetryPolicy | None, headers: Mapping[str, str], marker: str | None
     ) -> NativePage:
-        await self._keep_distance()
-        self.pages += 1
-        return await self._session.call(
-            LIST_DETAILS,
-            query=filters.query(marker),
-            headers=headers,
-            lane=self._lane,
-            retry=retry,
-            on_response=self._date_reader(),
-        )
+        return await self._call(LIST_DETAILS, query=filters.query(marker), headers=headers, retry=retry)
 
-    async def _keep_distance(self) -> None:
-        now = anyio.current_time()
-        self._next_at, wait = max(now, self._next_at) + DISTANCE, self._next_at - now
-        if wait > 0:
-            await anyio.sleep(wait)
+    async def _call(
+        self,
+        operation: Operation[R],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Query | None = None,
+        headers: Mapping[str, str],
+        retry: RetryPolicy | None,
+    ) -> R:
+        """Make a call in its turn, a second after the one before."""
+        sent_at, is_its_turn = 0.0, False
 
-    def _date_reader(self) -> Callable[[HttpResponse], None]:
-        sent = anyio.current_time()
+        def on_send() -> None:
+            nonlocal sent_at, is_its_turn
+            sent_at = anyio.current_time()
+            self._next_at = sent_at + DISTANCE
+            if is_its_turn:
+                is_its_turn = False
+                self._turn.release()
 
-        def read(response: HttpResponse) -> None:
+        def on_response(response: HttpResponse) -> None:
             date = _read_date(response.header("Date"))
             if date is not None:
-                self.time.learn(date, sent=sent, received=anyio.current_time())
+                self.time.learn(date, sent=sent_at, received=anyio.current_time())
 
-        return read
+        await self._turn.acquire()
+        is_its_turn = True
+        try:
+            await self._keep_distance()
+            if path is None:
+                self.pages += 1
+            else:
+                self.reads += 1
+            return await self._session.call(
+                operation,
+                path=path,
+                query=query,
+                headers=headers,
+                lane=self._lane,
+                retry=retry,
+                # Others may have sent something meanwhile where this is repeated.
+                before_send=self._keep_distance,
+                on_send=on_send,
+                on_response=on_response,
+            )
+        finally:
+            if is_its_turn:
+                self._turn.release()
+
+    async def _keep_distance(self) -> None:
+        while True:
+            # Another one may have been sent while this slept.
+            wait = self._next_at - anyio.current_time()
+            if wait <= 0:
+                return
+            await anyio.sleep(wait)
 
 
 def is_of_gateway(error: NotFoundError) -> bool:
