@@ -63,6 +63,20 @@ def test_a_run_that_begins_in_the_moment_of_closing_ends() -> None:
     assert verdict.broken == [], verdict
 
 
+def test_a_server_that_was_only_refused_leaves_its_room_at_once() -> None:
+    verdict = try_scenario(
+        Scenario(
+            seed=0,
+            servers=3,
+            deeds=(RunFleet(at=0.0, action="tag", first=0, count=3, walk=Walk(max_unavailable=1, settle=5.0)),),
+            mishaps=(Mishap("nova.tags.add", 1, 1, NotFoundJob()),),
+        )
+    )
+    assert verdict.broken == [], verdict
+    assert (verdict.counts["FAILED"], verdict.counts["SUCCEEDED"]) == (1, 2)
+    assert 5 <= verdict.seconds < 10
+
+
 def test_a_native_run_whose_client_is_closed_while_it_reads_states_ends_as_one_that_was_cancelled() -> None:
     async def main() -> None:
         async with simulated(servers=1, stopped_share=1.0, job_seconds=(60.0, 60.0)) as sim:

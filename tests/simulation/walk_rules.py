@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
 
-from bms_async import Outcome, OutcomeState
+from bms_async import ApiError, Outcome, OutcomeState
 from bms_async.simulator import Absence
 from bms_async.simulator.core.availability import most_away
 from tests.simulation.actors import UNFIT, RanFleet
@@ -17,6 +17,7 @@ from tests.simulation.scenario import Suspend
 from tests.simulation.walk import Walk
 
 _A_MOMENT = 1e-3
+_AWAY_WHILE_ASKED = ("rename", "tag")
 _LAST_CHECK = 2.1
 """Seconds before the end of its time by which a server may have been checked for the last time."""
 
@@ -65,9 +66,25 @@ class Rolled:
         """Return when a server was back for the last time; None if it never was away."""
         return next((each.back for each in reversed(self.absences) if each.server_id == server_id), None)
 
+    def settling(self) -> Iterator[Absence]:
+        """Yield when servers were away or settled; the room of one to which nothing was done is free at once."""
+        seconds = max(0.0, self.walk.settle - SLACK)
+        for each in self.absences:
+            yield each if self._was_refused(each.server_id) else each._replace(back=each.back + seconds)
+
+    def _was_refused(self, server_id: str) -> bool:
+        """Whether what is away while it is asked was refused each time, and ended by that."""
+        if self.ran.deed.action not in _AWAY_WHILE_ASKED:
+            return False
+        outcome = self.outcomes.get(server_id)
+        if outcome is None or outcome.state is not OutcomeState.FAILED or not isinstance(outcome.error, ApiError):
+            return False
+        exchanges = self.evidence.exchanges(self.ran.deed, server_id, self.ran.began)
+        return all(each.is_refusal for each in exchanges if each.sent)
+
     def _absences(self) -> Iterator[Absence]:
         evidence, deed, began = self.evidence, self.ran.deed, self.ran.began
-        if deed.action in ("rename", "tag"):
+        if deed.action in _AWAY_WHILE_ASKED:
             for server_id in self.alone:
                 for each in evidence.exchanges(deed, server_id, began):
                     if each.sent:
@@ -103,7 +120,7 @@ def _too_many_away(rolled: Rolled) -> Iterator[str]:
     walk = rolled.walk
     if walk.max_unavailable is None:
         return
-    found = most_away(rolled.absences, rolled.group, max(0.0, walk.settle - SLACK))
+    found = most_away(rolled.settling(), rolled.group)
     for group, (servers, at) in found.items():
         if servers > (allowed := rolled.allowed(group)):
             yield f"{servers} servers of {group!r} were away at {at:.3f} s, and {allowed} may be"
