@@ -11,10 +11,12 @@ from bms_async import TransportError
 from bms_async.fleet.native.ends import NativeEnds
 from bms_async.fleet.native.verdict import vanished
 from bms_async.fleet.native.watch import NativeWatch
+from bms_async.session import Session
 from tests.simulation.mutants import Mutant, patched
 from tests.simulation.scenario import LostBack, RunFleet, Scenario, Torn
 
 _FEW = 150
+_READINGS = ("nova.servers.list_details", "nova.servers.get")
 
 
 def _one_that_a_page_does_not_show_taken_for_vanished() -> AbstractContextManager[None]:
@@ -49,6 +51,18 @@ def _a_reboot_called_again_after_a_lost_answer() -> AbstractContextManager[None]
     return patched(NativeEnds, act=act)
 
 
+def _readings_that_keep_no_distance() -> AbstractContextManager[None]:
+    honest = Session.call
+
+    def call(self: Session, operation: Any, **arguments: Any) -> Any:
+        if operation.name in _READINGS:
+            arguments.pop("before_send", None)
+            arguments.pop("on_send", None)
+        return honest(self, operation, **arguments)
+
+    return patched(Session, call=call)
+
+
 def _natives(scenario: Scenario) -> bool:
     return scenario.servers <= _FEW and any(isinstance(deed, RunFleet) and deed.native for deed in scenario.deeds)
 
@@ -61,6 +75,12 @@ def _reboots_in_doubt(scenario: Scenario) -> bool:
 
 
 NATIVE_MUTANTS = (
+    Mutant(
+        "readings of states that keep no distance",
+        "R1",
+        _readings_that_keep_no_distance,
+        _natives,
+    ),
     Mutant(
         "a server that a page does not show taken for vanished",
         "R2",
