@@ -31,7 +31,12 @@ LOOKS = frozenset({"servers.get", "nova.servers.get"})
 """The operations that read one server."""
 
 _SINGLE = frozenset({"servers.rename", "servers.reinstall_os", "nova.tags.add", *LOOKS, *_NATIVE})
-_TOLD = {"servers.rename": b'"server"', "servers.reinstall_os": b'"job_id"'}
+_TOLD = {
+    "servers.rename": b'"server"',
+    "servers.reinstall_os": b'"job_id"',
+    "servers.list": b'"servers"',
+    "nova.servers.list_details": b'"servers"',
+}
 NETWORK_TROUBLES = (Refused, LostThere, LostBack, Torn, Slow)
 
 
