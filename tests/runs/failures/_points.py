@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -60,10 +62,11 @@ class Points:
         folder: Where all processes of the scenario count.
         fates: What happens at which passage of which point, the first being 0.
         say: How it is said what is about to happen.
+        file: The journal's file: whoever stands still outside of a transaction holds no lock on it; empty for none.
     """
 
-    def __init__(self, folder: Path, fates: Mapping[str, Mapping[int, Fate]], say: Say) -> None:
-        self._folder, self._fates, self._say = folder, fates, say
+    def __init__(self, folder: Path, fates: Mapping[str, Mapping[int, Fate]], say: Say, file: str = "") -> None:
+        self._folder, self._fates, self._say, self._file = folder, fates, say, file
         self._next = dict.fromkeys((*POINTS, *POINTS_OF_A_PLAN), 0)
 
     def count(self, point: str) -> int:
@@ -87,7 +90,16 @@ class Points:
             os.kill(os.getpid(), signal.SIGKILL)
         elif fate == "stop":
             self._say("standing", point=point, number=number)
+            if self._file and point == "before sending":
+                _wait_for_transactions(self._file)
             os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _wait_for_transactions(file: str) -> None:
+    """Wait until no thread of this process is in a transaction, in which all others would wait for it for ever."""
+    with closing(sqlite3.connect(file, timeout=60.0, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
 
 
 def hook(points: Points, say: Say) -> None:

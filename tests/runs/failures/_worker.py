@@ -151,7 +151,8 @@ def run(part: Part, control: int) -> None:
     if part.act == "locks the file":
         _lock(part, mouth)
     use(part.times, batch=part.batch)
-    points = Points(Path(part.points), part.fates, mouth.say)
+    file = part.journal.removeprefix("sqlite://") if part.journal.startswith("sqlite://") else ""
+    points = Points(Path(part.points), part.fates, mouth.say, file)
     if part.without is not None:
         take_away(part.without)
     hook(points, mouth.say)
