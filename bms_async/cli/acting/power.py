@@ -18,7 +18,7 @@ from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.bounds import Bounds
 from bms_async.cli.following.chosen import look_at
 from bms_async.cli.following.plan import print_plan
-from bms_async.cli.following.waves import print_waves
+from bms_async.cli.following.waves import print_whole_plan
 from bms_async.cli.report_page.live import LivePage, serve_page
 from bms_async.cli.runs.durable import (
     begin_run,
@@ -167,29 +167,18 @@ class _PowerCommand:
     async def _print_plan(self, choice: Choice, bounds: Bounds) -> None:
         options, wave, servers = self._options, bounds.size, choice.servers
         chosen = await look_at(self._cloud, self._action, choice.ids, choice.missing)
-        if options.rollout is not None:
-            await print_waves(
-                self._action,
-                self._cloud,
-                servers,
-                options.rollout,
-                wave=wave,
-                server_takes=options.server_takes,
-                output=options.output,
-                chosen=chosen,
-                note=bounds.text,
-            )
-            return
-        await print_plan(
+        await print_whole_plan(
             self._action,
             self._cloud,
+            servers,
             len(servers),
+            rollout=options.rollout,
             wave=wave,
             batch=kept_batch_size(wave) if len(servers) > 1 and not options.no_journal else batch_size(wave),
-            output=options.output,
-            note="" if bounds.text is None else f"{bounds.text}\n",
-            chosen=chosen,
             server_takes=options.server_takes,
+            output=options.output,
+            chosen=chosen,
+            note=bounds.text,
         )
 
     async def _resume(self, key: str) -> int:

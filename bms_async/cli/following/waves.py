@@ -14,17 +14,72 @@ from bms_async.cli.terminal.texts import duration, pluralize, strip_control_char
 from bms_async.errors.fleet import shown_group
 
 from .chosen import Chosen, write_planned
-from .plan import SERVER_TAKES, more_of, place_fields
+from .plan import SERVER_TAKES, more_of, place_fields, print_plan
 
 if TYPE_CHECKING:
     from bms_async.cli.access.cloud import OpenClient
 
-__all__ = ["print_waves"]
+__all__ = ["print_whole_plan"]
 
 _MAX_NAMED = 3
 
 
-async def print_waves(
+async def print_whole_plan(
+    action: Literal["start", "stop", "reboot"],
+    cloud: OpenClient,
+    servers: Iterable[str | Server],
+    count: int,
+    *,
+    rollout: Rollout | None,
+    wave: int | None,
+    batch: int,
+    server_takes: float | None,
+    output: OutputOptions,
+    chosen: Chosen,
+    note: str | None = None,
+) -> None:
+    """Print what a run would do: the waves of a rollout, or else how many calls there are.
+
+    Args:
+        action: What it does.
+        cloud: The client.
+        servers: The servers.
+        count: How many there are.
+        rollout: How they are walked through; None for all at once.
+        wave: How many may be under way at once.
+        batch: How many servers a call has where there is no rollout.
+        server_takes: Seconds that a server takes until it is well.
+        output: The form.
+        chosen: What is known of the servers.
+        note: What bounds the run, for people.
+    """
+    if rollout is not None:
+        await _print_waves(
+            action,
+            cloud,
+            servers,
+            rollout,
+            wave=wave,
+            server_takes=server_takes,
+            output=output,
+            chosen=chosen,
+            note=note,
+        )
+        return
+    await print_plan(
+        action,
+        cloud,
+        count,
+        wave=wave,
+        batch=batch,
+        output=output,
+        note=f"{note}\n" if note else "",
+        chosen=chosen,
+        server_takes=server_takes,
+    )
+
+
+async def _print_waves(
     action: Literal["start", "stop", "reboot"],
     cloud: OpenClient,
     servers: Iterable[str | Server],

@@ -16,8 +16,7 @@ from bms_async.cli.access.learning import check_credentials, learn_servers
 from bms_async.cli.access.whoami import show_place
 from bms_async.cli.following.chosen import look_at
 from bms_async.cli.following.journaled import describe_status
-from bms_async.cli.following.plan import print_plan
-from bms_async.cli.following.waves import print_waves
+from bms_async.cli.following.waves import print_whole_plan
 from bms_async.cli.selection.rollouts import check_rollout
 from bms_async.cli.terminal.again import print_command
 from bms_async.cli.terminal.confirm import confirm
@@ -172,29 +171,18 @@ async def _print_plan(
     note, size = "\n".join(taken.notes(run, len(ids))), taken.bounds(len(ids)).size
     await learn_servers(cloud, ids)
     chosen = await look_at(cloud, action, ids)
-    if taken.rollout is not None:
-        await print_waves(
-            action,
-            cloud,
-            ids,
-            taken.rollout,
-            wave=size,
-            server_takes=retry.server_takes,
-            output=retry.output,
-            chosen=chosen,
-            note=note or None,
-        )
-        return
-    await print_plan(
+    await print_whole_plan(
         action,
         cloud,
+        ids,
         len(ids),
+        rollout=taken.rollout,
         wave=size,
         batch=kept_batch_size(size),
-        output=retry.output,
-        note=f"{note}\n" if note else "",
-        chosen=chosen,
         server_takes=retry.server_takes,
+        output=retry.output,
+        chosen=chosen,
+        note=note or None,
     )
 
 
